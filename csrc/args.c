@@ -1,0 +1,245 @@
+#include "args.h"
+
+#include "errors.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- names ------------------------------------------------------------ */
+
+/* Why the system would not take `name`, which is without its slash. */
+static int
+name_error(const char *name, size_t length)
+{
+    if (length == 0 || memchr(name, '/', length) != NULL || strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0) {
+        return EINVAL;
+    }
+    return length > SHM_NAME_MAX ? ENAMETOOLONG : 0;
+}
+
+static PyObject *
+note_for(int error)
+{
+    return error == EINVAL
+               ? PyUnicode_FromString("a name is one or more characters after an optional "
+                                      "slash, with no other slash, and not \".\" or \"..\"")
+               : PyUnicode_FromFormat("a name has at most %d bytes after its slash here",
+                                      SHM_NAME_MAX);
+}
+
+int
+shm_name_from(shm_state *state, PyObject *arg, shm_name *name)
+{
+    PyObject *encoded;
+    char *given;
+    Py_ssize_t given_length;
+    if (!PyUnicode_FSConverter(arg, &encoded)) {
+        return -1;
+    }
+    if (PyBytes_AsStringAndSize(encoded, &given, &given_length) < 0) {
+        Py_DECREF(encoded);
+        return -1;
+    }
+    int slash = given[0] == '/';
+    size_t length = (size_t)given_length - (size_t)slash;
+    int error = name_error(given + slash, length);
+    if (error != 0) {
+        PyObject *shown = PyUnicode_DecodeFSDefaultAndSize(given, given_length);
+        if (shown != NULL) {
+            shm_set_error(state, error, shown, note_for(error));
+            Py_DECREF(shown);
+        }
+        Py_DECREF(encoded);
+        return -1;
+    }
+    name->path[0] = '/';
+    memcpy(name->path + 1, given + slash, length + 1);
+    Py_DECREF(encoded);
+    name->text = slash && PyUnicode_CheckExact(arg) ? Py_NewRef(arg)
+                                                    : PyUnicode_DecodeFSDefault(name->path);
+    return name->text == NULL ? -1 : 0;
+}
+
+void
+shm_name_clear(shm_name *name)
+{
+    Py_CLEAR(name->text);
+}
+
+/* ---- numbers ---------------------------------------------------------- */
+
+int
+shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given == wanted) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)", function, wanted,
+                 given);
+    return -1;
+}
+
+int
+shm_single_argument(const char *function, const char *argument, PyObject *const *args,
+                    Py_ssize_t nargs, PyObject *kwnames, PyObject **value)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    if (nargs + named > 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", function,
+                     nargs + named);
+        return -1;
+    }
+    if (named == 1) {
+        PyObject *given = PyTuple_GetItem(kwnames, 0);
+        if (PyUnicode_CompareWithASCIIString(given, argument) != 0) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R",
+                         function, given);
+            return -1;
+        }
+    }
+    if (nargs + named == 1) {
+        *value = args[0];
+    }
+    return 0;
+}
+
+static int
+clipped_from(PyObject *arg, Py_ssize_t *value)
+{
+    *value = PyNumber_AsSsize_t(arg, NULL);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Any int, as the widest C type. */
+static int
+long_long_from(PyObject *arg, long long *value)
+{
+    PyObject *number = PyNumber_Index(arg);
+    if (number == NULL) {
+        return -1;
+    }
+    *value = PyLong_AsLongLong(number);
+    Py_DECREF(number);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+long_long_between(PyObject *arg, long long low, long long high, long long *value)
+{
+    if (long_long_from(arg, value) < 0) {
+        return -1;
+    }
+    if (*value < low || *value > high) {
+        PyErr_Format(PyExc_OverflowError, "%lld is not between %lld and %lld", *value, low,
+                     high);
+        return -1;
+    }
+    return 0;
+}
+
+int
+shm_int_from(PyObject *arg, int *value)
+{
+    long long wide;
+    if (long_long_between(arg, INT_MIN, INT_MAX, &wide) < 0) {
+        return -1;
+    }
+    *value = (int)wide;
+    return 0;
+}
+
+int
+shm_descriptor_from(PyObject *arg, int *fd)
+{
+    Py_ssize_t wide;
+    if (clipped_from(arg, &wide) < 0) {
+        return -1;
+    }
+    *fd = wide < 0 || wide > INT_MAX ? -1 : (int)wide;
+    return 0;
+}
+
+int
+shm_mode_from(PyObject *arg, mode_t *mode)
+{
+    long long wide;
+    if (long_long_between(arg, 0, 07777, &wide) < 0) {
+        return -1;
+    }
+    *mode = (mode_t)wide;
+    return 0;
+}
+
+int
+shm_offset_from(PyObject *arg, off_t *value)
+{
+    long long wide;
+    if (long_long_from(arg, &wide) < 0) {
+        return -1;
+    }
+    _Static_assert(sizeof(off_t) == sizeof(long long), "files are large everywhere");
+    *value = (off_t)wide;
+    return 0;
+}
+
+int
+shm_size_from(PyObject *arg, size_t *value)
+{
+    long long wide;
+    if (long_long_between(arg, 0, PY_SSIZE_T_MAX, &wide) < 0) {
+        return -1;
+    }
+    *value = (size_t)wide;
+    return 0;
+}
+
+int
+shm_address_from(PyObject *arg, void **address)
+{
+    PyObject *number = PyNumber_Index(arg);
+    if (number == NULL) {
+        return -1;
+    }
+    *address = PyLong_AsVoidPtr(number);
+    Py_DECREF(number);
+    return *address == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+int
+shm_id_from(PyObject *arg, unsigned int *id)
+{
+    if (arg == Py_None) {
+        *id = (unsigned int)-1;
+        return 0;
+    }
+    long long wide;
+    if (long_long_between(arg, -1, UINT_MAX, &wide) < 0) {
+        return -1;
+    }
+    *id = (unsigned int)wide;
+    return 0;
+}
+
+int
+shm_extent_from(PyObject *offset, PyObject *length, shm_extent *extent)
+{
+    extent->to_the_end = length == Py_None;
+    extent->length = 0;
+    if (clipped_from(offset, &extent->offset) < 0) {
+        return -1;
+    }
+    return extent->to_the_end ? 0 : clipped_from(length, &extent->length);
+}
+
+bool
+shm_extent_fit(shm_extent *extent, Py_ssize_t size)
+{
+    if (extent->offset < 0 || extent->offset > size) {
+        return false;
+    }
+    if (extent->to_the_end) {
+        extent->length = size - extent->offset;
+    }
+    return extent->length >= 0 && extent->length <= size - extent->offset;
+}

@@ -1,0 +1,116 @@
+/* Floor 0: what differs between Python versions and between platforms, and
+   nothing else.  Everything above is written once. */
+#ifndef SHM_COMPAT_H
+#define SHM_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mman.h>
+
+/* ---- Python ---------------------------------------------------------- */
+
+/* Ids and values that the 3.11 headers do not know yet; module.c offers them
+   only to an interpreter that does. */
+#define SHM_MOD_MULTIPLE_INTERPRETERS 3
+#define SHM_MOD_PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
+#define SHM_MOD_GIL 4
+#define SHM_MOD_GIL_NOT_USED ((void *)1)
+
+/* A lock for what the GIL protects where there is one. */
+#ifdef Py_GIL_DISABLED
+typedef PyMutex shm_mutex;
+#define shm_mutex_lock(mutex) PyMutex_Lock(mutex)
+#define shm_mutex_unlock(mutex) PyMutex_Unlock(mutex)
+#else
+typedef char shm_mutex;
+#define shm_mutex_lock(mutex) ((void)(mutex))
+#define shm_mutex_unlock(mutex) ((void)(mutex))
+#endif
+
+/* Runs tp_finalize from tp_dealloc; -1 means that the finaliser made the
+   object alive again.  The limited API has no call for it. */
+#ifdef Py_LIMITED_API
+static inline int
+shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
+{
+    Py_SET_REFCNT(self, 1);
+    finalize(self);
+    Py_SET_REFCNT(self, Py_REFCNT(self) - 1);
+    return Py_REFCNT(self) == 0 ? 0 : -1;
+}
+#else
+static inline int
+shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
+{
+    (void)finalize; /* is its tp_finalize */
+    return PyObject_CallFinalizerFromDealloc(self);
+}
+#endif
+
+/* ---- platforms ------------------------------------------------------- */
+
+/* The longest name, in bytes, without its slash. */
+#if defined(__APPLE__)
+#define SHM_NAME_MAX 30
+#elif defined(__FreeBSD__)
+#define SHM_NAME_MAX 1022
+#else
+#define SHM_NAME_MAX NAME_MAX
+#endif
+
+/* MAP_FIXED that never replaces a mapping.  Where it is missing the address
+   is a hint only, and the caller looks at what came back. */
+#if defined(MAP_FIXED_NOREPLACE)
+#define SHM_MAP_FIXED_NOREPLACE MAP_FIXED_NOREPLACE
+#elif defined(MAP_EXCL)
+#define SHM_MAP_FIXED_NOREPLACE (MAP_FIXED | MAP_EXCL)
+#else
+#define SHM_MAP_FIXED_NOREPLACE 0
+#endif
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+/* A map flag that is missing on a platform asks for nothing. */
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+#ifndef MAP_GROWSDOWN
+#define MAP_GROWSDOWN 0
+#endif
+#ifndef MAP_POPULATE
+#define MAP_POPULATE 0
+#endif
+#ifndef MAP_LOCKED
+#define MAP_LOCKED 0
+#endif
+
+/* What the kernel may know though the headers do not. */
+#ifdef __linux__
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#define MFD_EXEC 16U
+#endif
+#ifndef MFD_HUGE_SHIFT
+#define MFD_HUGE_SHIFT 26
+#endif
+#endif
+
+#endif

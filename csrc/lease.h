@@ -1,0 +1,51 @@
+/* Floor 1: a resource that several threads use and any of them may close.
+
+   A descriptor must not be closed, and pages must not be unmapped, while
+   another thread is in a system call with them or a view points at them.
+   Whoever uses the resource takes a lease on it; closing forbids new leases
+   at once, and the last lease to come back disposes of the resource.  This is
+   what `close` that defers and `unmap` that is strict are made of.  It needs
+   no lock, so it is the same with a GIL and without. */
+#ifndef SHM_LEASE_H
+#define SHM_LEASE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct {
+    atomic_size_t state;
+} shm_lease;
+
+typedef enum {
+    SHM_LEASE_WAS_CLOSED, /* by an earlier call */
+    SHM_LEASE_DISPOSE,    /* nobody uses it: the caller disposes of it */
+    SHM_LEASE_DEFERRED,   /* the last lease to come back will */
+} shm_lease_closing;
+
+/* A lease that was never open counts as closed: zeroed memory is one. */
+void
+shm_lease_open(shm_lease *);
+bool
+shm_lease_is_open(shm_lease *);
+/* How many are out. */
+size_t
+shm_lease_count(shm_lease *);
+/* False if it is closed. */
+bool
+shm_lease_take(shm_lease *);
+/* True if it is closed and this was the last: the caller disposes. */
+bool
+shm_lease_give_back(shm_lease *);
+shm_lease_closing
+shm_lease_close(shm_lease *);
+/* Closes it only if no lease is out; true means the caller disposes. */
+bool
+shm_lease_close_if_idle(shm_lease *);
+/* Keeps everybody out for a moment, if no lease is out and it is open. */
+bool
+shm_lease_take_alone(shm_lease *);
+void
+shm_lease_give_back_alone(shm_lease *);
+
+#endif

@@ -1,0 +1,1074 @@
+/* Mapping: what `mmap.mmap` is to a file, for the pages of a shared memory
+   object.  It exports its pages as a buffer and stands for a range of
+   addresses for as long as it lives:
+
+   - Views and calls in progress are leases.  `close` lets the last of them
+     give the pages up; `unmap` insists on being the last.
+   - A consumer may keep a pointer without a view (NumPy's
+     `ndarray(buffer=m)` does), but it keeps a reference to the Mapping.  So
+     once a mapping has been exported, its addresses are not given back before
+     the Mapping itself is freed: pages of zeros are buried there. */
+
+#include "mapping.h"
+
+#include "args.h"
+#include "errors.h"
+#include "lease.h"
+#include "populate.h"
+#include "reserve.h"
+#include "sigbus.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <structmember.h>
+
+/* Addresses that pages were moved away from, and that stay taken. */
+typedef struct grave {
+    void *pages;
+    size_t span;
+    struct grave *next;
+} grave;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weak_references;
+    shm_state *state;
+    PyObject *name; /* of the object, or NULL */
+    shm_lease lease;
+    char *pages; /* NULL once the addresses are given back */
+    size_t span; /* bytes from `pages` on, whole pages */
+    size_t page_size;
+    size_t within; /* of the first byte, in the first page */
+    Py_ssize_t length;
+    Py_ssize_t offset;
+    int flags;
+    atomic_int prot;
+    atomic_bool exported; /* ever */
+    atomic_bool faulted;
+    shm_guard *guard; /* or NULL */
+    grave *graves;
+} MappingObject;
+
+/* Copies longer than this let the GIL go.  It costs about as much as copying
+   10 KB, but whoever gets the GIL may keep it for 5 ms. */
+#define LARGE ((Py_ssize_t)256 << 10)
+
+static char *
+first_byte(MappingObject *self)
+{
+    return self->pages + self->within;
+}
+
+/* ---- giving the pages up ---------------------------------------------- */
+
+static void
+end_guard(MappingObject *self)
+{
+    if (self->guard != NULL) {
+        shm_guard_remove(self->guard);
+        self->guard = NULL;
+    }
+}
+
+/* Lets go of the shared pages.  Whoever ended the last lease calls this once.
+   If the system refuses, they stay until the object is freed. */
+static int
+give_up_pages(MappingObject *self)
+{
+    int error;
+    if (atomic_load(&self->exported)) {
+        error = shm_sys_bury(self->pages, self->span);
+        end_guard(self);
+        return error;
+    }
+    end_guard(self);
+    error = shm_sys_munmap(self->pages, self->span);
+    if (error == 0) {
+        self->pages = NULL;
+    }
+    return error;
+}
+
+static void
+give_back(MappingObject *self)
+{
+    if (shm_lease_give_back(&self->lease)) {
+        (void)give_up_pages(self);
+    }
+}
+
+static void
+mapping_dealloc(PyObject *op)
+{
+    MappingObject *self = (MappingObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    end_guard(self);
+    if (self->pages != NULL) {
+        (void)shm_sys_munmap(self->pages, self->span);
+    }
+    while (self->graves != NULL) {
+        grave *g = self->graves;
+        self->graves = g->next;
+        (void)shm_sys_munmap(g->pages, g->span);
+        PyMem_Free(g);
+    }
+    Py_XDECREF(self->name);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* ---- making one ------------------------------------------------------- */
+
+static size_t
+round_up(size_t bytes, size_t page_size)
+{
+    return (bytes + page_size - 1) / page_size * page_size;
+}
+
+/* `extent` is none that can be mapped. */
+static PyObject *
+set_extent_error(shm_state *state, PyObject *name, const shm_extent *extent, off_t size)
+{
+    bool inside = extent->offset >= 0 && extent->offset <= size;
+    int error = inside && extent->length <= 0 ? EINVAL : ENXIO;
+    PyObject *note =
+        size == 0 ? PyUnicode_FromString("the object is empty; truncate() or reserve() gives "
+                                         "it a size, which needs direction=\"io\"")
+                  : PyUnicode_FromFormat("%zd bytes from offset %zd on are not one or more "
+                                         "bytes of the object's %lld",
+                                         extent->length, extent->offset, (long long)size);
+    return shm_set_mmap_error(state, error, name, note);
+}
+
+/* Maps what `self` describes and puts the pages into it. */
+static int
+map_pages(MappingObject *self, int fd, char *addr)
+{
+    int flags = self->flags;
+    char *hint = addr == NULL ? NULL : addr - self->within;
+    if (flags & MAP_FIXED) {
+        flags = (flags & ~MAP_FIXED) | SHM_MAP_FIXED_NOREPLACE;
+        hint = addr - self->within;
+    }
+    void *pages;
+    int error =
+        shm_sys_mmap(hint, self->within + (size_t)self->length, atomic_load(&self->prot),
+                     flags, fd, (off_t)self->offset - (off_t)self->within, &pages);
+    if (error != 0) {
+        return error;
+    }
+    if (self->flags & MAP_FIXED && pages != hint) {
+        (void)shm_sys_munmap(pages, self->span);
+        return EEXIST;
+    }
+    self->pages = pages;
+    return 0;
+}
+
+static PyObject *
+note_for_mmap(int error, int fd, int prot)
+{
+    int access;
+    if (error == ENODEV) {
+        return PyUnicode_FromString("this descriptor is of nothing that can be mapped");
+    }
+    if ((error == EACCES || error == EPERM) && prot & PROT_WRITE &&
+        shm_sys_access_mode(fd, &access) == 0 && access == O_RDONLY) {
+        return PyUnicode_FromString("the object is opened for input; direction=\"io\" "
+                                    "allows writing");
+    }
+    return shm_room_note(error, fd);
+}
+
+PyObject *
+shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
+                const shm_mapping_request *request)
+{
+    struct stat st;
+    int error = shm_sys_fstat(fd, &st);
+    if (error != 0) {
+        return shm_set_mmap_error(state, error, request->name, NULL);
+    }
+    shm_extent extent = request->extent;
+    if (!shm_extent_fit(&extent, (Py_ssize_t)st.st_size) || extent.length == 0) {
+        return set_extent_error(state, request->name, &extent, st.st_size);
+    }
+    MappingObject *self =
+        (MappingObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->name = Py_XNewRef(request->name);
+    self->page_size = shm_sys_page_size_of(fd, &st);
+    self->within = (size_t)extent.offset % self->page_size;
+    self->length = extent.length;
+    self->offset = extent.offset;
+    self->span = round_up(self->within + (size_t)extent.length, self->page_size);
+    self->flags = request->flags;
+    atomic_store(&self->prot, request->prot);
+    error = map_pages(self, fd, request->addr);
+    if (error == 0 && request->guard) {
+        error = shm_guard_add(self->pages, self->span, self->page_size, request->prot,
+                              &self->faulted, &self->guard);
+    }
+    if (error != 0) {
+        PyObject *note = note_for_mmap(error, fd, request->prot);
+        shm_set_mmap_error(state, error, request->name, note);
+        Py_DECREF(self);
+        return NULL;
+    }
+    shm_lease_open(&self->lease);
+    return (PyObject *)self;
+}
+
+/* ---- using one -------------------------------------------------------- */
+
+static void
+set_closed_error(void)
+{
+    PyErr_SetString(PyExc_ValueError, "the mapping is closed");
+}
+
+/* A lease for a call that lets the GIL go. */
+static int
+take(MappingObject *self)
+{
+    if (!shm_lease_take(&self->lease)) {
+        set_closed_error();
+        return -1;
+    }
+    return 0;
+}
+
+/* For an access that does not let the GIL go: where there is one, nothing can
+   close the mapping meanwhile, and looking is enough. */
+static int
+take_briefly(MappingObject *self)
+{
+#ifdef Py_GIL_DISABLED
+    return take(self);
+#else
+    if (!shm_lease_is_open(&self->lease)) {
+        set_closed_error();
+        return -1;
+    }
+    return 0;
+#endif
+}
+
+static void
+give_back_briefly(MappingObject *self)
+{
+#ifdef Py_GIL_DISABLED
+    give_back(self);
+#else
+    (void)self;
+#endif
+}
+
+static bool
+can_access(MappingObject *self)
+{
+    return (atomic_load(&self->prot) & (PROT_READ | PROT_WRITE)) != 0;
+}
+
+static bool
+is_writable(MappingObject *self)
+{
+    return (atomic_load(&self->prot) & PROT_WRITE) != 0;
+}
+
+static int
+check_access(MappingObject *self)
+{
+    if (!can_access(self)) {
+        PyErr_SetString(PyExc_BufferError,
+                        "the mapping's protections allow neither reading nor writing");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+check_writable(MappingObject *self)
+{
+    if (check_access(self) < 0) {
+        return -1;
+    }
+    if (!is_writable(self)) {
+        PyErr_SetString(PyExc_TypeError, "the mapping is read-only");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+set_error(MappingObject *self, int error)
+{
+    return shm_set_mmap_error(self->state, error, self->name, NULL);
+}
+
+static PyObject *
+set_fault_error(MappingObject *self)
+{
+    return shm_set_mmap_error(
+        self->state, EFAULT, self->name,
+        PyUnicode_FromString("the object became shorter than the mapping, or memory ran "
+                             "out: pages of zeros stand where there was nothing"));
+}
+
+/* What begins every method: a lease, and no fault so far. */
+static int
+begin_call(MappingObject *self)
+{
+    if (take(self) < 0) {
+        return -1;
+    }
+    if (atomic_load(&self->faulted)) {
+        set_fault_error(self);
+        give_back(self);
+        return -1;
+    }
+    return 0;
+}
+
+/* What ends it. */
+static PyObject *
+end_call(MappingObject *self, int error)
+{
+    if (error == 0 && atomic_load(&self->faulted)) {
+        set_fault_error(self);
+    }
+    else if (error != 0) {
+        set_error(self, error);
+    }
+    give_back(self);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- the buffer protocol ---------------------------------------------- */
+
+static int
+mapping_getbuffer(PyObject *op, Py_buffer *view, int flags)
+{
+    MappingObject *self = (MappingObject *)op;
+    view->obj = NULL;
+    if (take(self) < 0) {
+        return -1;
+    }
+    if (check_access(self) == 0) {
+        atomic_store(&self->exported, true);
+        if (PyBuffer_FillInfo(view, op, first_byte(self), self->length, !is_writable(self),
+                              flags) == 0) {
+            return 0;
+        }
+    }
+    give_back(self);
+    return -1;
+}
+
+static void
+mapping_releasebuffer(PyObject *op, Py_buffer *Py_UNUSED(view))
+{
+    give_back((MappingObject *)op);
+}
+
+/* ---- items and slices ------------------------------------------------- */
+
+/* Moves bytes of pages that the caller has a lease on. */
+static void
+copy(char *to, const char *from, Py_ssize_t length)
+{
+    if (length < LARGE) {
+        memmove(to, from, (size_t)length);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    memmove(to, from, (size_t)length);
+    Py_END_ALLOW_THREADS;
+}
+
+static void
+gather(char *to, const char *from, Py_ssize_t count, Py_ssize_t step)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        to[i] = from[i * step];
+    }
+}
+
+static void
+scatter(char *to, const char *from, Py_ssize_t count, Py_ssize_t step)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        to[i * step] = from[i];
+    }
+}
+
+static Py_ssize_t
+mapping_length(PyObject *op)
+{
+    MappingObject *self = (MappingObject *)op;
+    if (!shm_lease_is_open(&self->lease)) {
+        set_closed_error();
+        return -1;
+    }
+    return self->length;
+}
+
+/* The position that an index means that may count from the end. */
+static Py_ssize_t
+position(MappingObject *self, Py_ssize_t index)
+{
+    return index < 0 ? index + self->length : index;
+}
+
+static int
+check_position(MappingObject *self, Py_ssize_t index)
+{
+    if (index < 0 || index >= self->length) {
+        PyErr_SetString(PyExc_IndexError, "mapping index out of range");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+mapping_item(PyObject *op, Py_ssize_t index)
+{
+    MappingObject *self = (MappingObject *)op;
+    if (take_briefly(self) < 0) {
+        return NULL;
+    }
+    int value = -1;
+    if (check_access(self) == 0 && check_position(self, index) == 0) {
+        value = (unsigned char)first_byte(self)[index];
+    }
+    give_back_briefly(self);
+    return value < 0 ? NULL : PyLong_FromLong(value);
+}
+
+static PyObject *
+mapping_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step)
+{
+    if (take(self) < 0) {
+        return NULL;
+    }
+    PyObject *bytes = NULL;
+    if (check_access(self) == 0) {
+        Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+        bytes = PyBytes_FromStringAndSize(NULL, count);
+        if (bytes != NULL && step == 1) {
+            copy(PyBytes_AsString(bytes), first_byte(self) + start, count);
+        }
+        else if (bytes != NULL) {
+            gather(PyBytes_AsString(bytes), first_byte(self) + start, count, step);
+        }
+    }
+    give_back(self);
+    return bytes;
+}
+
+static PyObject *
+mapping_subscript(PyObject *op, PyObject *key)
+{
+    MappingObject *self = (MappingObject *)op;
+    if (PyIndex_Check(key)) {
+        Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (index == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+        return mapping_item(op, position(self, index));
+    }
+    if (PySlice_Check(key)) {
+        Py_ssize_t start, stop, step;
+        if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
+            return NULL;
+        }
+        return mapping_slice(self, start, stop, step);
+    }
+    return PyErr_Format(PyExc_TypeError, "mapping indices must be integers or slices, not %R",
+                        (PyObject *)Py_TYPE(key));
+}
+
+static int
+assign_item(MappingObject *self, Py_ssize_t index, PyObject *value)
+{
+    if (!PyIndex_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "a mapping's item must be an int");
+        return -1;
+    }
+    Py_ssize_t byte = PyNumber_AsSsize_t(value, NULL);
+    if (byte == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (take_briefly(self) < 0) {
+        return -1;
+    }
+    int result = -1;
+    if (check_writable(self) == 0 && check_position(self, index) == 0) {
+        if (byte < 0 || byte > 255) {
+            PyErr_SetString(PyExc_ValueError, "a mapping's item must be in range(0, 256)");
+        }
+        else {
+            first_byte(self)[index] = (char)byte;
+            result = 0;
+        }
+    }
+    give_back_briefly(self);
+    return result;
+}
+
+static int
+assign_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step,
+             const Py_buffer *source)
+{
+    if (take(self) < 0) {
+        return -1;
+    }
+    int result = -1;
+    if (check_writable(self) == 0) {
+        Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+        if (source->len != count) {
+            PyErr_Format(PyExc_IndexError,
+                         "a slice of %zd bytes of a mapping was assigned %zd bytes", count,
+                         source->len);
+        }
+        else {
+            result = 0;
+            if (step == 1) {
+                copy(first_byte(self) + start, source->buf, count);
+            }
+            else {
+                scatter(first_byte(self) + start, source->buf, count, step);
+            }
+        }
+    }
+    give_back(self);
+    return result;
+}
+
+static int
+mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
+{
+    MappingObject *self = (MappingObject *)op;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a mapping's items can't be deleted");
+        return -1;
+    }
+    if (PyIndex_Check(key)) {
+        Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (index == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        return assign_item(self, position(self, index), value);
+    }
+    if (PySlice_Check(key)) {
+        Py_ssize_t start, stop, step;
+        Py_buffer source;
+        if (PySlice_Unpack(key, &start, &stop, &step) < 0 ||
+            PyObject_GetBuffer(value, &source, PyBUF_SIMPLE) < 0) {
+            return -1;
+        }
+        int result = assign_slice(self, start, stop, step, &source);
+        PyBuffer_Release(&source);
+        return result;
+    }
+    PyErr_Format(PyExc_TypeError, "mapping indices must be integers or slices, not %R",
+                 (PyObject *)Py_TYPE(key));
+    return -1;
+}
+
+/* ---- attributes ------------------------------------------------------- */
+
+/* What begins the getters of what a closed mapping has no longer. */
+static bool
+is_open(MappingObject *self)
+{
+    if (shm_lease_is_open(&self->lease)) {
+        return true;
+    }
+    set_closed_error();
+    return false;
+}
+
+static PyObject *
+mapping_get_address(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    if (take_briefly(self) < 0) {
+        return NULL;
+    }
+    char *address = first_byte(self);
+    give_back_briefly(self);
+    return PyLong_FromVoidPtr(address);
+}
+
+static PyObject *
+mapping_get_nbytes(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    return is_open(self) ? PyLong_FromSsize_t(self->length) : NULL;
+}
+
+static PyObject *
+mapping_get_offset(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    return is_open(self) ? PyLong_FromSsize_t(self->offset) : NULL;
+}
+
+static PyObject *
+mapping_get_prot(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    return is_open(self) ? PyLong_FromLong(atomic_load(&self->prot)) : NULL;
+}
+
+static PyObject *
+mapping_get_map_flags(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    return is_open(self) ? PyLong_FromLong(self->flags) : NULL;
+}
+
+static PyObject *
+mapping_get_readonly(PyObject *op, void *Py_UNUSED(closure))
+{
+    MappingObject *self = (MappingObject *)op;
+    return is_open(self) ? PyBool_FromLong(!is_writable(self)) : NULL;
+}
+
+static PyObject *
+mapping_get_closed(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!shm_lease_is_open(&((MappingObject *)op)->lease));
+}
+
+static PyObject *
+mapping_get_faulted(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(atomic_load(&((MappingObject *)op)->faulted));
+}
+
+static PyObject *
+mapping_repr(PyObject *op)
+{
+    MappingObject *self = (MappingObject *)op;
+    PyObject *type_name = PyType_GetQualName(Py_TYPE(op));
+    if (type_name == NULL) {
+        return NULL;
+    }
+    int prot = atomic_load(&self->prot);
+    PyObject *name = self->name == NULL ? Py_None : self->name;
+    PyObject *repr =
+        shm_lease_is_open(&self->lease)
+            ? PyUnicode_FromFormat("<posix_shm.%U name=%R length=%zd offset=%zd %c%c%c>",
+                                   type_name, name, self->length, self->offset,
+                                   prot & PROT_READ ? 'r' : '-', prot & PROT_WRITE ? 'w' : '-',
+                                   prot & PROT_EXEC ? 'x' : '-')
+            : PyUnicode_FromFormat("<posix_shm.%U name=%R closed>", type_name, name);
+    Py_DECREF(type_name);
+    return repr;
+}
+
+/* ---- methods ---------------------------------------------------------- */
+
+PyDoc_STRVAR(unmap_doc,
+             "unmap($self, /)\n--\n\n"
+             "Unmap the pages: the shared memory is let go of when this returns.\n\n"
+             "Again: no effect.\n\n"
+             "Raises BufferError while a view (memoryview, NumPy array) is alive or another\n"
+             "thread is in a call, MmapError if the system refuses or the guard met a\n"
+             "fault.\n\n"
+             "Source: munmap(2); the seed's munmap.");
+
+static PyObject *
+mapping_unmap(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)op;
+    if (shm_lease_close_if_idle(&self->lease)) {
+        int error = give_up_pages(self);
+        if (error != 0) {
+            return set_error(self, error);
+        }
+        return atomic_load(&self->faulted) ? set_fault_error(self) : Py_NewRef(Py_None);
+    }
+    if (shm_lease_is_open(&self->lease) || shm_lease_count(&self->lease) != 0) {
+        PyErr_SetString(PyExc_BufferError,
+                        "the mapping is in use: release its views first, or close() it, "
+                        "which leaves the pages to the last of them");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Forbid new uses, and unmap the pages once no view is alive.\n\n"
+             "That is at once if there is none, otherwise with the last view.  Again: no\n"
+             "effect.  Raises nothing.");
+
+static PyObject *
+mapping_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)op;
+    if (shm_lease_close(&self->lease) == SHM_LEASE_DISPOSE) {
+        (void)give_up_pages(self);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(check_doc,
+             "check($self, /)\n--\n\n"
+             "Raise MmapError with EFAULT if the guard had to put zeros in the place of\n"
+             "pages that were not there.  Works on a closed mapping, too.");
+
+static PyObject *
+mapping_check(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)op;
+    return atomic_load(&self->faulted) ? set_fault_error(self) : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
+
+static PyObject *
+mapping_enter(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return is_open((MappingObject *)op) ? Py_NewRef(op) : NULL;
+}
+
+PyDoc_STRVAR(exit_doc, "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"
+                       "close(), and check() unless there is an exception already.");
+
+static PyObject *
+mapping_exit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (shm_check_arg_count("__exit__", nargs, 3) < 0) {
+        return NULL;
+    }
+    PyObject *none = mapping_close(op, NULL);
+    if (none != NULL && args[0] == Py_None) {
+        Py_DECREF(none);
+        return mapping_check(op, NULL);
+    }
+    return none;
+}
+
+/* Begins a call about part of the mapping: the pages that hold the range. */
+static int
+begin_call_on(MappingObject *self, shm_extent *extent, char **start, size_t *length)
+{
+    if (begin_call(self) < 0) {
+        return -1;
+    }
+    if (!shm_extent_fit(extent, self->length)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%zd bytes from offset %zd on are not inside the mapping's %zd",
+                     extent->length, extent->offset, self->length);
+        give_back(self);
+        return -1;
+    }
+    size_t from = self->within + (size_t)extent->offset;
+    size_t to = from + (size_t)extent->length;
+    from -= from % self->page_size;
+    *start = self->pages + from;
+    *length = to - from;
+    return 0;
+}
+
+PyDoc_STRVAR(flush_doc,
+             "flush($self, /, offset=0, length=None)\n--\n\n"
+             "Write changed pages back, for objects that are on a disk.\n\n"
+             "Shared memory has nowhere to be written to; then this has no effect.\n\n"
+             "  offset, length: bytes of the mapping; None is up to the end.  All pages\n"
+             "    that the range touches are meant.\n\n"
+             "Raises MmapError, ValueError for a range outside or a closed mapping.\n\n"
+             "Source: msync(2) with MS_SYNC.");
+
+static PyObject *
+mapping_flush(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *self = (MappingObject *)op;
+    static char *keywords[] = {"offset", "length", NULL};
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *offset_arg = zero;
+    PyObject *length_arg = Py_None;
+    shm_extent extent;
+    char *start;
+    size_t length;
+    bool ready = zero != NULL &&
+                 PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:flush", keywords, &offset_arg,
+                                             &length_arg) &&
+                 shm_extent_from(offset_arg, length_arg, &extent) == 0 &&
+                 begin_call_on(self, &extent, &start, &length) == 0;
+    Py_XDECREF(zero);
+    if (!ready) {
+        return NULL;
+    }
+    return end_call(self, shm_sys_msync(start, length));
+}
+
+PyDoc_STRVAR(advise_doc, "_advise($self, advice, offset, length, /)\n--\n\n"
+                         "advise(), with an int.");
+
+static PyObject *
+mapping_advise(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    MappingObject *self = (MappingObject *)op;
+    int advice;
+    shm_extent extent;
+    char *start;
+    size_t length;
+    if (shm_check_arg_count("_advise", nargs, 3) < 0 || shm_int_from(args[0], &advice) < 0 ||
+        shm_extent_from(args[1], args[2], &extent) < 0 ||
+        begin_call_on(self, &extent, &start, &length) < 0) {
+        return NULL;
+    }
+    return end_call(self, shm_sys_madvise(start, length, advice));
+}
+
+PyDoc_STRVAR(lock_doc, "lock($self, /)\n--\n\n"
+                       "Keep the pages in memory; faults them in.\n\n"
+                       "Raises MmapError (ENOMEM, EPERM) beyond the limit RLIMIT_MEMLOCK.\n\n"
+                       "Source: mlock(2).");
+
+static PyObject *
+mapping_lock(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)op;
+    return begin_call(self) < 0 ? NULL
+                                : end_call(self, shm_sys_mlock(self->pages, self->span));
+}
+
+PyDoc_STRVAR(unlock_doc, "unlock($self, /)\n--\n\n"
+                         "Undo lock().\n\nSource: munlock(2).");
+
+static PyObject *
+mapping_unlock(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)op;
+    return begin_call(self) < 0 ? NULL
+                                : end_call(self, shm_sys_munlock(self->pages, self->span));
+}
+
+PyDoc_STRVAR(populate_doc,
+             "populate($self, /, *, write=None, workers=1)\n--\n\n"
+             "Fault all pages in ahead of use, without the GIL.\n\n"
+             "  write: whether for writing; None is whether the mapping is writable.\n"
+             "  workers: how many threads share the pages, the calling one among them.\n\n"
+             "Raises MmapError with ENOSPC if there is no memory for a page, with EFAULT if\n"
+             "the object has become shorter than the mapping; ValueError for fewer than one\n"
+             "worker.\n\n"
+             "Source: madvise(2) with MADV_POPULATE_READ and MADV_POPULATE_WRITE.");
+
+static PyObject *
+mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *self = (MappingObject *)op;
+    static char *keywords[] = {"write", "workers", NULL};
+    PyObject *write_arg = Py_None;
+    int workers = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$Oi:populate", keywords, &write_arg,
+                                     &workers)) {
+        return NULL;
+    }
+    if (workers < 1) {
+        PyErr_Format(PyExc_ValueError, "workers must be 1 or more, not %d", workers);
+        return NULL;
+    }
+    int write = write_arg == Py_None ? is_writable(self) : PyObject_IsTrue(write_arg);
+    if (write < 0 || begin_call(self) < 0) {
+        return NULL;
+    }
+    int error = (write ? check_writable(self) : check_access(self)) < 0
+                    ? SHM_INTERRUPTED
+                    : shm_populate(self->pages, self->span, write, workers);
+    unsigned long long free_bytes;
+    if (error == EFAULT &&
+        !(shm_sys_free_bytes(-1, &free_bytes) == 0 && free_bytes >= self->span)) {
+        shm_set_mmap_error(self->state, ENOSPC, self->name, shm_room_note(ENOSPC, -1));
+        error = SHM_INTERRUPTED;
+    }
+    return end_call(self, error);
+}
+
+/* ---- protection ------------------------------------------------------- */
+
+/* A pointer that somebody kept would crash on pages that lose a right.  So
+   the pages go elsewhere, and zeros are buried in the old place.  Nobody else
+   is in here, and the GIL is not let go. */
+static int
+move_pages(MappingObject *self, int prot, grave *old)
+{
+    void *pages;
+    shm_guard *guard = NULL;
+    int error = shm_sys_duplicate_mapping(self->pages, self->span, &pages);
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_mprotect(pages, self->span, prot);
+    if (error == 0 && self->guard != NULL) {
+        error =
+            shm_guard_add(pages, self->span, self->page_size, prot, &self->faulted, &guard);
+    }
+    if (error != 0) {
+        (void)shm_sys_munmap(pages, self->span);
+        return error;
+    }
+    end_guard(self);
+    self->guard = guard;
+    *old = (grave){.pages = self->pages, .span = self->span, .next = self->graves};
+    self->graves = old;
+    self->pages = pages;
+    atomic_store(&self->exported, false);
+    return 0;
+}
+
+/* Takes rights away, which nobody may be using. */
+static PyObject *
+reduce_protection(MappingObject *self, int prot)
+{
+    grave *old = PyMem_Malloc(sizeof *old);
+    if (old == NULL) {
+        return PyErr_NoMemory();
+    }
+    if (!shm_lease_take_alone(&self->lease)) {
+        PyMem_Free(old);
+        if (is_open(self)) {
+            PyErr_SetString(PyExc_BufferError,
+                            "the mapping is in use: a live view would lose a right");
+        }
+        return NULL;
+    }
+    bool move = atomic_load(&self->exported);
+    int error =
+        move ? move_pages(self, prot, old) : shm_sys_mprotect(self->pages, self->span, prot);
+    if (error == 0) {
+        atomic_store(&self->prot, prot);
+    }
+    shm_lease_give_back_alone(&self->lease);
+    if (error == 0 && move) {
+        (void)shm_sys_bury(old->pages, old->span);
+        Py_RETURN_NONE;
+    }
+    PyMem_Free(old);
+    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error);
+}
+
+PyDoc_STRVAR(protect_doc, "_protect($self, protections, /)\n--\n\n"
+                          "protect(), with an int.");
+
+static PyObject *
+mapping_protect(PyObject *op, PyObject *arg)
+{
+    MappingObject *self = (MappingObject *)op;
+    int prot;
+    if (shm_int_from(arg, &prot) < 0 || begin_call(self) < 0) {
+        return NULL;
+    }
+    if (atomic_load(&self->prot) & ~prot & (PROT_READ | PROT_WRITE)) {
+        give_back(self);
+        return reduce_protection(self, prot);
+    }
+    int error = shm_sys_mprotect(self->pages, self->span, prot);
+    if (error == 0) {
+        atomic_store(&self->prot, prot);
+        if (self->guard != NULL) {
+            shm_guard_protect(self->guard, prot);
+        }
+    }
+    return end_call(self, error);
+}
+
+PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\n"
+                         "Raise TypeError: a mapping is of one process.");
+
+static PyObject *
+mapping_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyErr_Format(PyExc_TypeError,
+                        "cannot pickle or copy %R: pass the SharedMemoryObject, and map it "
+                        "on the other side",
+                        op);
+}
+
+/* ---- the type --------------------------------------------------------- */
+
+static PyMethodDef mapping_methods[] = {
+    {"unmap", mapping_unmap, METH_NOARGS, unmap_doc},
+    {"close", mapping_close, METH_NOARGS, close_doc},
+    {"check", mapping_check, METH_NOARGS, check_doc},
+    {"flush", (PyCFunction)(void (*)(void))mapping_flush, METH_VARARGS | METH_KEYWORDS,
+     flush_doc},
+    {"lock", mapping_lock, METH_NOARGS, lock_doc},
+    {"unlock", mapping_unlock, METH_NOARGS, unlock_doc},
+    {"populate", (PyCFunction)(void (*)(void))mapping_populate, METH_VARARGS | METH_KEYWORDS,
+     populate_doc},
+    {"_advise", (PyCFunction)(void (*)(void))mapping_advise, METH_FASTCALL, advise_doc},
+    {"_protect", mapping_protect, METH_O, protect_doc},
+    {"__enter__", mapping_enter, METH_NOARGS, enter_doc},
+    {"__exit__", (PyCFunction)(void (*)(void))mapping_exit, METH_FASTCALL, exit_doc},
+    {"__reduce__", mapping_reduce, METH_NOARGS, reduce_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef mapping_getset[] = {
+    {"address", mapping_get_address, NULL, "Where the first byte is: an int.", NULL},
+    {"nbytes", mapping_get_nbytes, NULL, "How many bytes are mapped.", NULL},
+    {"offset", mapping_get_offset, NULL, "The first byte's position in the object.", NULL},
+    {"_protections", mapping_get_prot, NULL, "protections, as an int.", NULL},
+    {"_flags", mapping_get_map_flags, NULL, "flags, as an int.", NULL},
+    {"readonly", mapping_get_readonly, NULL, "Whether writing is not allowed.", NULL},
+    {"closed", mapping_get_closed, NULL, "Whether close() or unmap() was called.", NULL},
+    {"faulted", mapping_get_faulted, NULL,
+     "Whether the guard had to put zeros in the place of pages that were not there.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef mapping_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(MappingObject, weak_references), READONLY,
+     NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(mapping_doc,
+             "Pages of a shared memory object in this process; see SharedMemoryObject.mmap.");
+
+static PyType_Slot mapping_slots[] = {
+    {Py_tp_doc, (void *)mapping_doc},
+    {Py_tp_dealloc, mapping_dealloc},
+    {Py_tp_repr, mapping_repr},
+    {Py_tp_methods, mapping_methods},
+    {Py_tp_getset, mapping_getset},
+    {Py_tp_members, mapping_members},
+    {Py_bf_getbuffer, mapping_getbuffer},
+    {Py_bf_releasebuffer, mapping_releasebuffer},
+    {Py_mp_length, mapping_length},
+    {Py_mp_subscript, mapping_subscript},
+    {Py_mp_ass_subscript, mapping_ass_subscript},
+    {Py_sq_length, mapping_length},
+    {Py_sq_item, mapping_item},
+    {0, NULL},
+};
+
+static PyType_Spec mapping_spec = {
+    .name = "posix_shm._shm.Mapping",
+    .basicsize = sizeof(MappingObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = mapping_slots,
+};
+
+int
+shm_mapping_init(PyObject *module, shm_state *state)
+{
+    state->Mapping = PyType_FromModuleAndSpec(module, &mapping_spec, NULL);
+    return state->Mapping == NULL ? -1
+                                  : PyModule_AddType(module, (PyTypeObject *)state->Mapping);
+}

@@ -1,0 +1,232 @@
+/* What `open` and `os.unlink` are to files.  The words are Python's business
+   (posix_shm._open); these take flags as ints, and the type of the result,
+   which may be a subclass. */
+
+#include "opening.h"
+
+#include "args.h"
+#include "audit.h"
+#include "errors.h"
+#include "publish.h"
+#include "reserve.h"
+#include "shm_object.h"
+#include "syscalls.h"
+
+#include <errno.h>
+
+/* ---- what they share -------------------------------------------------- */
+
+/* What becomes of the arguments on the way. */
+typedef struct {
+    shm_state *state;
+    PyTypeObject *type;
+    shm_name name; /* without a text for an object that never has one */
+    int oflag;
+    shm_blueprint plan;
+    bool created;
+} opening;
+
+/* Takes type, name, oflag and mode. */
+static int
+begin(opening *o, PyObject *module, PyObject *const *args)
+{
+    *o = (opening){.state = shm_state_of_module(module)};
+    if (!PyType_Check(args[0]) ||
+        !PyType_IsSubtype((PyTypeObject *)args[0],
+                          (PyTypeObject *)o->state->SharedMemoryObject)) {
+        PyErr_SetString(PyExc_TypeError, "the type must be derived from SharedMemoryObject");
+        return -1;
+    }
+    o->type = (PyTypeObject *)args[0];
+    if (shm_int_from(args[2], &o->oflag) < 0 || shm_mode_from(args[3], &o->plan.mode) < 0 ||
+        (args[1] != Py_None && shm_name_from(o->state, args[1], &o->name) < 0)) {
+        return -1;
+    }
+    o->plan.path = o->name.path;
+    o->plan.access = o->oflag & O_ACCMODE;
+    PyObject *shown = o->name.text == NULL ? Py_None : o->name.text;
+    if (shm_audit(o->state, Py_BuildValue("(sOii)", "posix_shm.open", shown, o->oflag,
+                                          (int)o->plan.mode)) < 0) {
+        shm_name_clear(&o->name);
+        return -1;
+    }
+    return 0;
+}
+
+/* Takes size and reserve, too. */
+static int
+begin_with_size(opening *o, PyObject *module, PyObject *const *args)
+{
+    off_t size;
+    int reserve = PyObject_IsTrue(args[5]);
+    if (reserve < 0 || shm_offset_from(args[4], &size) < 0 || begin(o, module, args) < 0) {
+        return -1;
+    }
+    if (size < 0) {
+        shm_set_error(o->state, EINVAL, o->name.text,
+                      PyUnicode_FromString("a size is 0 or more bytes"));
+        shm_name_clear(&o->name);
+        return -1;
+    }
+    o->plan.size = size;
+    o->plan.reserve = reserve != 0;
+    return 0;
+}
+
+/* An object that owns `fd`, under `name`, if there was no error. */
+static PyObject *
+finish(opening *o, int error, int fd, PyObject *name)
+{
+    PyObject *object = NULL;
+    if (error != 0) {
+        shm_set_error(o->state, error, name, shm_room_note(error, -1));
+    }
+    else {
+        object = shm_object_new(o->state, o->type, fd, o->plan.access, name, o->created);
+        if (object == NULL) {
+            (void)shm_sys_close(fd);
+        }
+    }
+    shm_name_clear(&o->name);
+    return object;
+}
+
+/* ---- by name ---------------------------------------------------------- */
+
+PyDoc_STRVAR(open_shm_doc, "open_shm($module, type, name, oflag, mode, /)\n--\n\n"
+                           "Open an object as shm_open does.");
+
+static PyObject *
+open_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    int fd = -1;
+    if (shm_check_arg_count("open_shm", nargs, 4) < 0 || begin(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_open_named(o.plan.path, o.oflag, o.plan.mode, &fd);
+    return finish(&o, error, fd, o.name.text);
+}
+
+PyDoc_STRVAR(publish_shm_doc,
+             "publish_shm($module, type, name, oflag, mode, size, reserve, /)\n--\n\n"
+             "Open an object; a new or truncated one has its size before anybody sees it.");
+
+static PyObject *
+publish_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    int fd = -1;
+    if (shm_check_arg_count("publish_shm", nargs, 6) < 0 ||
+        begin_with_size(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_publish(&o.plan, o.oflag, &fd, &o.created);
+    return finish(&o, error, fd, o.name.text);
+}
+
+PyDoc_STRVAR(supersede_shm_doc,
+             "supersede_shm($module, type, name, oflag, mode, size, reserve, /)\n--\n\n"
+             "Make a new object and give it the name, whatever had it before.");
+
+static PyObject *
+supersede_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    int fd = -1;
+    if (shm_check_arg_count("supersede_shm", nargs, 6) < 0 ||
+        begin_with_size(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_supersede(&o.plan, &fd);
+    o.created = true;
+    return finish(&o, error, fd, o.name.text);
+}
+
+PyDoc_STRVAR(delete_shm_doc,
+             "delete_shm($module, /, name)\n--\n\n"
+             "Remove the name of an object; it lives until the last process lets go of it.\n\n"
+             "  name: str, bytes or path, with or without its slash.\n\n"
+             "Raises ShmDoesNotExistError if there is none, ShmPermissionError if it is\n"
+             "another user's, ShmError for an impossible name.\n\n"
+             "Source: shm_unlink(3); the seed's delete-shm.");
+
+static PyObject *
+delete_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    shm_state *state = shm_state_of_module(module);
+    PyObject *name_arg = NULL;
+    shm_name name;
+    if (shm_single_argument("delete_shm", "name", args, nargs, kwnames, &name_arg) < 0) {
+        return NULL;
+    }
+    if (name_arg == NULL) {
+        PyErr_SetString(PyExc_TypeError, "delete_shm() needs a name");
+        return NULL;
+    }
+    if (shm_name_from(state, name_arg, &name) < 0) {
+        return NULL;
+    }
+    if (shm_audit(state, Py_BuildValue("(sO)", "posix_shm.unlink", name.text)) < 0) {
+        shm_name_clear(&name);
+        return NULL;
+    }
+    int error = shm_sys_unlink(name.path);
+    if (error != 0) {
+        shm_set_error(state, error, name.text, NULL);
+    }
+    shm_name_clear(&name);
+    return error == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ---- without a name --------------------------------------------------- */
+
+PyDoc_STRVAR(make_nameless_shm_doc,
+             "make_nameless_shm($module, type, name, oflag, mode, size, reserve, /)\n--\n\n"
+             "Make an object under an unused name and take the name away.");
+
+static PyObject *
+make_nameless_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    int fd = -1;
+    if (shm_check_arg_count("make_nameless_shm", nargs, 6) < 0 ||
+        begin_with_size(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_make_nameless(&o.plan, &fd);
+    return finish(&o, error, fd, NULL);
+}
+
+PyDoc_STRVAR(make_memfd_doc, "make_memfd($module, type, name, oflag, mode, size, reserve, "
+                             "sealable, huge_page_size, /)\n--\n\n"
+                             "Make an object that never has a name, which is None here.");
+
+static PyObject *
+make_memfd(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    off_t huge_page_size;
+    int sealable, fd = -1;
+    if (shm_check_arg_count("make_memfd", nargs, 8) < 0 ||
+        (sealable = PyObject_IsTrue(args[6])) < 0 ||
+        shm_offset_from(args[7], &huge_page_size) < 0 ||
+        begin_with_size(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_make_memfd(&o.plan, sealable != 0, (size_t)huge_page_size, &fd);
+    return finish(&o, error, fd, NULL);
+}
+
+PyMethodDef shm_opening_functions[] = {
+    {"open_shm", (PyCFunction)(void (*)(void))open_shm, METH_FASTCALL, open_shm_doc},
+    {"publish_shm", (PyCFunction)(void (*)(void))publish_shm, METH_FASTCALL, publish_shm_doc},
+    {"supersede_shm", (PyCFunction)(void (*)(void))supersede_shm, METH_FASTCALL,
+     supersede_shm_doc},
+    {"make_nameless_shm", (PyCFunction)(void (*)(void))make_nameless_shm, METH_FASTCALL,
+     make_nameless_shm_doc},
+    {"make_memfd", (PyCFunction)(void (*)(void))make_memfd, METH_FASTCALL, make_memfd_doc},
+    {"delete_shm", (PyCFunction)(void (*)(void))delete_shm, METH_FASTCALL | METH_KEYWORDS,
+     delete_shm_doc},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,338 @@
+#include "publish.h"
+
+#include "reserve.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- the parts -------------------------------------------------------- */
+
+static int
+give_size(const shm_blueprint *plan, int fd)
+{
+    if (plan->size == 0) {
+        return 0;
+    }
+    int error = shm_sys_ftruncate(fd, plan->size);
+    return error == 0 && plan->reserve ? shm_reserve(fd, plan->size) : error;
+}
+
+/* A second descriptor, for reading only, of an object that we have made: even
+   if its mode does not allow us to read.  `path` is its name, or NULL. */
+static int
+open_for_reading(int fd, const char *path, int *reader)
+{
+    int error = shm_sys_reopen_read_only(fd, reader);
+    struct stat st;
+    if (error == EACCES && shm_sys_fstat(fd, &st) == 0 && shm_sys_fchmod(fd, S_IRUSR) == 0) {
+        error = shm_sys_reopen_read_only(fd, reader);
+        (void)shm_sys_fchmod(fd, st.st_mode & 07777);
+    }
+    if (error == ENOTSUP && path != NULL) {
+        error = shm_sys_open(path, O_RDONLY, 0, reader);
+    }
+    return error;
+}
+
+/* Turns the descriptor of an object of ours into one of the wanted access;
+   closes it if that fails. */
+static int
+narrow(const shm_blueprint *plan, const char *path, int *fd)
+{
+    if (plan->access != O_RDONLY) {
+        return 0;
+    }
+    int reader;
+    int error = open_for_reading(*fd, path, &reader);
+    (void)shm_sys_close(*fd);
+    if (error == 0) {
+        *fd = reader;
+    }
+    return error;
+}
+
+/* ---- with a step in which the name appears ---------------------------- */
+
+static int
+make_unnamed(const shm_blueprint *plan, int *fd)
+{
+    int made;
+    int error = shm_sys_open_unnamed(plan->mode, &made);
+    if (error != 0) {
+        return error;
+    }
+    error = give_size(plan, made);
+    if (error != 0) {
+        (void)shm_sys_close(made);
+        return error;
+    }
+    error = narrow(plan, NULL, &made);
+    if (error == 0) {
+        *fd = made;
+    }
+    return error;
+}
+
+/* Puts an unnamed object in the place of whatever has the name. */
+static int
+link_over(int fd, const char *path)
+{
+    char temporary[sizeof "/.psm-" + 16];
+    int error = shm_sys_link(fd, path);
+    if (error != EEXIST) {
+        return error;
+    }
+    do {
+        uint64_t random;
+        error = shm_sys_random(&random, sizeof random);
+        if (error != 0) {
+            return error;
+        }
+        (void)snprintf(temporary, sizeof temporary, "/.psm-%016" PRIx64, random);
+        error = shm_sys_link(fd, temporary);
+    } while (error == EEXIST);
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_rename(temporary, path);
+    if (error != 0) {
+        (void)shm_sys_unlink(temporary);
+    }
+    return error;
+}
+
+static int
+publish_in_one_step(const shm_blueprint *plan, int (*link)(int, const char *), int *fd)
+{
+    int made;
+    int error = make_unnamed(plan, &made);
+    if (error != 0) {
+        return error;
+    }
+    error = link(made, plan->path);
+    if (error != 0) {
+        (void)shm_sys_close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+/* ---- without ---------------------------------------------------------- */
+
+static int
+publish_in_steps(const shm_blueprint *plan, int *fd)
+{
+    int made;
+    int error = shm_sys_open(plan->path, O_RDWR | O_CREAT | O_EXCL, plan->mode, &made);
+    if (error != 0) {
+        return error;
+    }
+    error = give_size(plan, made);
+    if (error != 0) {
+        (void)shm_sys_close(made);
+    }
+    else {
+        error = narrow(plan, plan->path, &made);
+    }
+    if (error != 0) {
+        (void)shm_sys_unlink(plan->path);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
+/* ---- the ways to open ------------------------------------------------- */
+
+static int
+publish_new(const shm_blueprint *plan, int *fd)
+{
+    struct stat st;
+    /* Spares the memory of a large object that can't have its name. */
+    if (shm_sys_stat(plan->path, &st) == 0) {
+        return EEXIST;
+    }
+    int error = publish_in_one_step(plan, shm_sys_link, fd);
+    return error == ENOTSUP ? publish_in_steps(plan, fd) : error;
+}
+
+/* Nobody finds the object shorter than it was or will be: it is emptied page
+   by page, not by making it short. */
+static int
+truncate_existing(const shm_blueprint *plan, int fd)
+{
+    struct stat st;
+    int error = shm_sys_fstat(fd, &st);
+    if (error == 0 && st.st_size > 0 && shm_sys_deallocate(fd, 0, st.st_size) != 0) {
+        error = shm_sys_ftruncate(fd, 0);
+    }
+    if (error == 0) {
+        error = shm_sys_ftruncate(fd, plan->size);
+    }
+    return error == 0 && plan->reserve ? shm_reserve(fd, plan->size) : error;
+}
+
+static int
+open_existing(const shm_blueprint *plan, bool truncate, int *fd)
+{
+    if (!truncate) {
+        return shm_sys_open(plan->path, plan->access, 0, fd);
+    }
+    int opened;
+    int error = shm_sys_open(plan->path, O_RDWR, 0, &opened);
+    if (error != 0) {
+        return error;
+    }
+    error = truncate_existing(plan, opened);
+    if (error != 0) {
+        (void)shm_sys_close(opened);
+        return error;
+    }
+    error = narrow(plan, plan->path, &opened);
+    if (error == 0) {
+        *fd = opened;
+    }
+    return error;
+}
+
+int
+shm_open_named(const char *path, int oflag, mode_t mode, int *fd)
+{
+    int error = shm_sys_open(path, oflag, mode, fd);
+    if (error == EACCES && oflag & O_CREAT && !(oflag & O_EXCL) &&
+        shm_sys_open(path, oflag & ~O_CREAT, 0, fd) == 0) {
+        return 0;
+    }
+    return error;
+}
+
+int
+shm_publish(const shm_blueprint *plan, int oflag, int *fd, bool *created)
+{
+    int error;
+    *created = false;
+    do {
+        if (!(oflag & O_EXCL)) {
+            error = open_existing(plan, (oflag & O_TRUNC) != 0, fd);
+            if (error != ENOENT || !(oflag & O_CREAT)) {
+                return error;
+            }
+        }
+        error = publish_new(plan, fd);
+        if (error != EEXIST || oflag & O_EXCL) {
+            *created = error == 0;
+            return error;
+        }
+    } while (PyErr_CheckSignals() == 0);
+    return SHM_INTERRUPTED;
+}
+
+int
+shm_supersede(const shm_blueprint *plan, int *fd)
+{
+    int error = publish_in_one_step(plan, link_over, fd);
+    if (error != ENOTSUP) {
+        return error;
+    }
+    do {
+        error = shm_sys_unlink(plan->path);
+        if (error != 0 && error != ENOENT) {
+            return error;
+        }
+        error = publish_in_steps(plan, fd);
+        if (error != EEXIST) {
+            return error;
+        }
+    } while (PyErr_CheckSignals() == 0);
+    return SHM_INTERRUPTED;
+}
+
+int
+shm_unpublish(int fd, const char *path)
+{
+    struct stat ours, named;
+    int error = shm_sys_fstat(fd, &ours);
+    if (error == 0) {
+        error = shm_sys_stat(path, &named);
+    }
+    if (error == 0 && named.st_dev == ours.st_dev && named.st_ino == ours.st_ino) {
+        error = shm_sys_unlink(path);
+    }
+    return error;
+}
+
+int
+shm_make_nameless(const shm_blueprint *plan, int *fd)
+{
+    int writer, reader = -1;
+    int access = plan->size == 0 ? plan->access : O_RDWR;
+    int error = shm_sys_open(plan->path, access | O_CREAT | O_EXCL, plan->mode, &writer);
+    if (error != 0) {
+        return error;
+    }
+    if (access != plan->access) {
+        error = open_for_reading(writer, plan->path, &reader);
+    }
+    int unlink_error = shm_sys_unlink(plan->path);
+    error = error != 0 ? error : unlink_error;
+    error = error != 0 ? error : give_size(plan, writer);
+    if (error != 0) {
+        (void)shm_sys_close(writer);
+        if (reader >= 0) {
+            (void)shm_sys_close(reader);
+        }
+        return error;
+    }
+    if (reader >= 0) {
+        (void)shm_sys_close(writer);
+    }
+    *fd = reader >= 0 ? reader : writer;
+    return 0;
+}
+
+/* `mode` less the umask, which only the making of a file tells without
+   changing it for other threads. */
+static int
+masked(mode_t mode, mode_t *result)
+{
+    int fd;
+    struct stat st;
+    int error = shm_sys_open_unnamed(mode, &fd);
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_fstat(fd, &st);
+    (void)shm_sys_close(fd);
+    if (error == 0) {
+        *result = st.st_mode & 07777;
+    }
+    return error;
+}
+
+int
+shm_make_memfd(const shm_blueprint *plan, bool sealable, size_t huge_page_size, int *fd)
+{
+    int made;
+    mode_t mode = 0;
+    int error = masked(plan->mode, &mode);
+    if (error == 0) {
+        error = shm_sys_memfd(sealable, (mode & 0111) != 0, huge_page_size, &made);
+    }
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_fchmod(made, mode);
+    if (error == 0) {
+        error = give_size(plan, made);
+    }
+    if (error != 0) {
+        (void)shm_sys_close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}

@@ -1,0 +1,92 @@
+#include "reserve.h"
+
+#include "syscalls.h"
+
+#include <errno.h>
+
+/* Signal handlers run between pieces, and a call that signals interrupt over
+   and over still gets somewhere. */
+#define PIECE ((off_t)64 << 20)
+
+/* Whether there is surely too little memory.  Then nothing is even tried: on
+   its way to failure the attempt would take what others need. */
+static int
+is_hopeless(int fd, const struct stat *st, off_t size)
+{
+    unsigned long long allocated = (unsigned long long)st->st_blocks * 512;
+    unsigned long long wanted = (unsigned long long)size;
+    unsigned long long available;
+    if (wanted <= allocated) {
+        return 0;
+    }
+    wanted -= allocated;
+    return (shm_sys_free_bytes(fd, &available) == 0 && wanted > available) ||
+           (shm_sys_memory_bytes(&available) == 0 && wanted > available);
+}
+
+/* Gives back what was reserved up to `end` and that nobody has written to. */
+static void
+undo(int fd, off_t end)
+{
+    off_t page = (off_t)shm_sys_page_size();
+    off_t from, to;
+    for (off_t at = 0; at < end; at = to) {
+        if (shm_sys_next_hole(fd, at, end, &from, &to) != 0) {
+            return;
+        }
+        from = (from + page - 1) / page * page;
+        if (from < to) {
+            (void)shm_sys_deallocate(fd, from, to - from);
+        }
+    }
+}
+
+int
+shm_reserve(int fd, off_t size)
+{
+    struct stat st;
+    int error = shm_sys_fstat(fd, &st);
+    if (error != 0 || size == 0) {
+        return error;
+    }
+    if (size < 0) {
+        return EINVAL;
+    }
+    if (is_hopeless(fd, &st, size)) {
+        return ENOSPC;
+    }
+    off_t done = 0;
+    while (error == 0 && done < size) {
+        off_t piece = size - done < PIECE ? size - done : PIECE;
+        error = shm_sys_allocate(fd, done, piece, SHM_KEEP_SIZE);
+        done += error == 0 ? piece : 0;
+        if (error == 0 && PyErr_CheckSignals() < 0) {
+            error = SHM_INTERRUPTED;
+        }
+    }
+    if (error == 0 && st.st_size < size) {
+        error = shm_sys_allocate(fd, size - 1, 1, SHM_GROW);
+    }
+    if (error == ENOTSUP && done == 0) {
+        return st.st_size < size ? shm_sys_ftruncate(fd, size) : 0;
+    }
+    if (error != 0) {
+        undo(fd, done);
+    }
+    return error;
+}
+
+PyObject *
+shm_room_note(int error, int fd)
+{
+    unsigned long long bytes;
+    if (error != ENOSPC) {
+        return NULL;
+    }
+    if (shm_sys_free_bytes(fd, &bytes) != 0) {
+        return PyUnicode_FromString("there is not that much memory");
+    }
+    return PyUnicode_FromFormat("%llu bytes are free on the file system of shared memory; "
+                                "in a container, its options set how many there are",
+                                bytes);
+}

@@ -1,0 +1,24 @@
+/* Floor 3: memory that is promised, not hoped for.
+
+   ftruncate reserves nothing: a process that writes into a sparse object on a
+   full file system dies of SIGBUS.  Reserving asks for the memory now. */
+#ifndef SHM_RESERVE_H
+#define SHM_RESERVE_H
+
+#include "compat.h"
+
+#include <sys/types.h>
+
+/* Commits memory for the first `size` bytes, making the object that long if
+   it is shorter.  Returns what the functions of syscalls.h return; on failure
+   the object is as it was.  Where the system has no such call, the object
+   only grows. */
+int
+shm_reserve(int fd, off_t size);
+
+/* What to tell a user who got `error` from something that needs memory: a new
+   str for ENOSPC, otherwise NULL.  `fd` may be -1. */
+PyObject *
+shm_room_note(int error, int fd);
+
+#endif

@@ -1,0 +1,773 @@
+/* SharedMemoryObject: what a file object is to a file, for a POSIX shared
+   memory object.  Owns a descriptor; a call that uses it holds a lease, so
+   that another thread's `close` waits for the call to end (without blocking
+   anyone) instead of pulling the descriptor away.
+
+   It exports the whole object as a buffer: each request gets pages of its own,
+   for as long as the view lives.  Their addresses stay taken after that until
+   the SharedMemoryObject is freed, because a consumer may have kept a pointer
+   (see mapping.c); the next request of the same size uses them again. */
+
+#include "shm_object.h"
+
+#include "args.h"
+#include "audit.h"
+#include "errors.h"
+#include "lease.h"
+#include "mapping.h"
+#include "publish.h"
+#include "reserve.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <structmember.h>
+
+/* Addresses for one view at a time. */
+typedef struct place {
+    void *pages;
+    size_t span;
+    struct place *next;
+} place;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weak_references;
+    shm_state *state;
+    PyObject *name; /* or NULL */
+    shm_lease lease;
+    int fd;
+    int access;
+    bool created;
+    shm_mutex places_lock;
+    place *free_places;
+} ShmObject;
+
+/* ---- making one ------------------------------------------------------- */
+
+PyObject *
+shm_object_new(shm_state *state, PyTypeObject *type, int fd, int access, PyObject *name,
+               bool created)
+{
+    ShmObject *self = (ShmObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->name = Py_XNewRef(name);
+    self->fd = fd;
+    self->access = access;
+    self->created = created;
+    shm_lease_open(&self->lease);
+    return (PyObject *)self;
+}
+
+/* The state, for a type that Python code may have derived from ours. */
+static shm_state *
+state_of_type(PyTypeObject *type)
+{
+    PyObject *module = NULL;
+    while (type != NULL && (module = PyType_GetModule(type)) == NULL) {
+        PyErr_Clear();
+        type = PyType_GetSlot(type, Py_tp_base);
+    }
+    return shm_state_of_module(module);
+}
+
+static PyObject *
+object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"fd", "name", NULL};
+    PyObject *fd_arg;
+    PyObject *name_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:SharedMemoryObject", keywords, &fd_arg,
+                                     &name_arg)) {
+        return NULL;
+    }
+    shm_state *state = state_of_type(type);
+    shm_name name = {.text = NULL};
+    int fd, access;
+    if (shm_descriptor_from(fd_arg, &fd) < 0 ||
+        (name_arg != Py_None && shm_name_from(state, name_arg, &name) < 0)) {
+        return NULL;
+    }
+    PyObject *self = NULL;
+    int error = shm_sys_access_mode(fd, &access);
+    if (error == 0) {
+        error = shm_sys_close_on_exec(fd);
+    }
+    if (error != 0) {
+        shm_set_error(state, error, name.text,
+                      PyUnicode_FromFormat("%d is not an open file descriptor", fd));
+    }
+    else {
+        self = shm_object_new(state, type, fd, access, name.text, 0);
+    }
+    shm_name_clear(&name);
+    return self;
+}
+
+/* ---- using one -------------------------------------------------------- */
+
+static void
+set_closed_error(ShmObject *self)
+{
+    PyErr_Format(PyExc_ValueError, "the shared memory object %V is closed", self->name,
+                 "without a name");
+}
+
+static int
+take(ShmObject *self)
+{
+    if (!shm_lease_take(&self->lease)) {
+        set_closed_error(self);
+        return -1;
+    }
+    return 0;
+}
+
+static void
+give_back(ShmObject *self)
+{
+    if (shm_lease_give_back(&self->lease)) {
+        (void)shm_sys_close(self->fd);
+    }
+}
+
+static PyObject *
+set_error(ShmObject *self, int error, PyObject *note)
+{
+    return shm_set_error(self->state, error, self->name, note);
+}
+
+/* What to tell a user who tries to change what is opened for reading. */
+static PyObject *
+input_note(ShmObject *self)
+{
+    return self->access == O_RDONLY
+               ? PyUnicode_FromString("the object is opened for input; direction=\"io\" "
+                                      "allows this")
+               : NULL;
+}
+
+/* Ends a call that returns nothing. */
+static PyObject *
+end_call(ShmObject *self, int error, PyObject *note)
+{
+    give_back(self);
+    if (error != 0) {
+        return set_error(self, error, note);
+    }
+    Py_XDECREF(note);
+    Py_RETURN_NONE;
+}
+
+/* ---- ending one ------------------------------------------------------- */
+
+/* Returns what closing the descriptor returned. */
+static int
+close_descriptor(ShmObject *self)
+{
+    return shm_lease_close(&self->lease) == SHM_LEASE_DISPOSE ? shm_sys_close(self->fd) : 0;
+}
+
+static void
+object_finalize(PyObject *op)
+{
+    ShmObject *self = (ShmObject *)op;
+    if (!shm_lease_is_open(&self->lease)) {
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyErr_ResourceWarning(op, 1, "unclosed shared memory object %R", op) < 0 &&
+        PyErr_ExceptionMatches(PyExc_Warning)) {
+        PyErr_WriteUnraisable(op);
+    }
+    PyErr_Clear();
+    (void)close_descriptor(self);
+    PyErr_Restore(type, value, traceback);
+}
+
+static void
+object_dealloc(PyObject *op)
+{
+    ShmObject *self = (ShmObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    /* A subclass may have finalised it already, or may not do so at all. */
+    if (shm_lease_is_open(&self->lease) &&
+        shm_finalize_from_dealloc(op, object_finalize) < 0) {
+        return;
+    }
+    (void)close_descriptor(self);
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    while (self->free_places != NULL) {
+        place *p = self->free_places;
+        self->free_places = p->next;
+        (void)shm_sys_munmap(p->pages, p->span);
+        PyMem_Free(p);
+    }
+    Py_XDECREF(self->name);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Close the descriptor.  Mappings and views live on.  Again: no effect.\n\n"
+    "While another thread is in a call with the descriptor, that call closes it\n"
+    "when it ends.\n\n"
+    "Raises ShmError if the system reports one; the object is closed all the same.\n\n"
+    "Source: close(2); the seed's close-shm.");
+
+static PyObject *
+object_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    int error = close_descriptor(self);
+    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error, NULL);
+}
+
+PyDoc_STRVAR(detach_doc,
+             "detach($self, /)\n--\n\n"
+             "Give the descriptor away: the caller closes it.  The object is closed.\n\n"
+             "Raises ValueError if it is closed already.");
+
+static PyObject *
+object_detach(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (shm_lease_close_if_idle(&self->lease)) {
+        return PyLong_FromLong(self->fd);
+    }
+    /* Another thread is in a call with it and will close it; the caller gets
+       one of its own. */
+    if (take(self) < 0) {
+        return NULL;
+    }
+    int fd;
+    int error = shm_sys_duplicate(self->fd, &fd);
+    if (error == 0) {
+        (void)close_descriptor(self);
+    }
+    give_back(self);
+    return error == 0 ? PyLong_FromLong(fd) : set_error(self, error, NULL);
+}
+
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
+
+static PyObject *
+object_enter(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (!shm_lease_is_open(&self->lease)) {
+        set_closed_error(self);
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
+PyDoc_STRVAR(exit_doc, "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"
+                       "close(), whose error never replaces an exception of the body.");
+
+static PyObject *
+object_exit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (shm_check_arg_count("__exit__", nargs, 3) < 0) {
+        return NULL;
+    }
+    PyObject *none = object_close(op, NULL);
+    if (none == NULL && args[0] != Py_None) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    return none;
+}
+
+/* ---- attributes ------------------------------------------------------- */
+
+static PyObject *
+object_get_name(PyObject *op, void *Py_UNUSED(closure))
+{
+    ShmObject *self = (ShmObject *)op;
+    return Py_NewRef(self->name == NULL ? Py_None : self->name);
+}
+
+PyDoc_STRVAR(fileno_doc, "fileno($self, /)\n--\n\n"
+                         "Return the descriptor, which is not inheritable.\n\n"
+                         "Raises ValueError once closed.  Source: the seed's shm-fd.");
+
+static PyObject *
+object_fileno(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (!shm_lease_is_open(&self->lease)) {
+        set_closed_error(self);
+        return NULL;
+    }
+    return PyLong_FromLong(self->fd);
+}
+
+static PyObject *
+object_get_fd(PyObject *op, void *Py_UNUSED(closure))
+{
+    return object_fileno(op, NULL);
+}
+
+static PyObject *
+object_get_closed(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!shm_lease_is_open(&((ShmObject *)op)->lease));
+}
+
+static const char *
+direction_word(int access)
+{
+    return access == O_RDONLY ? "input" : "io";
+}
+
+static PyObject *
+object_get_direction(PyObject *op, void *Py_UNUSED(closure))
+{
+    ShmObject *self = (ShmObject *)op;
+    int access;
+    if (take(self) < 0) {
+        return NULL;
+    }
+    int error = shm_sys_access_mode(self->fd, &access);
+    give_back(self);
+    return error == 0 ? PyUnicode_FromString(direction_word(access))
+                      : set_error(self, error, NULL);
+}
+
+static PyObject *
+object_get_size(PyObject *op, void *Py_UNUSED(closure))
+{
+    ShmObject *self = (ShmObject *)op;
+    struct stat st;
+    if (take(self) < 0) {
+        return NULL;
+    }
+    int error = shm_sys_fstat(self->fd, &st);
+    give_back(self);
+    return error == 0 ? PyLong_FromLongLong(st.st_size) : set_error(self, error, NULL);
+}
+
+static PyObject *
+object_repr(PyObject *op)
+{
+    ShmObject *self = (ShmObject *)op;
+    PyObject *type_name = PyType_GetQualName(Py_TYPE(op));
+    if (type_name == NULL) {
+        return NULL;
+    }
+    PyObject *name = self->name == NULL ? Py_None : self->name;
+    PyObject *repr =
+        shm_lease_is_open(&self->lease)
+            ? PyUnicode_FromFormat("<posix_shm.%U name=%R fd=%d direction='%s'>", type_name,
+                                   name, self->fd, direction_word(self->access))
+            : PyUnicode_FromFormat("<posix_shm.%U name=%R closed>", type_name, name);
+    Py_DECREF(type_name);
+    return repr;
+}
+
+/* ---- methods ---------------------------------------------------------- */
+
+PyDoc_STRVAR(
+    truncate_doc,
+    "truncate($self, /, size)\n--\n\n"
+    "Make the object exactly `size` bytes long, without reserving memory.\n\n"
+    "New bytes are zeros.  A mapping that reaches past the end dies of SIGBUS when\n"
+    "it is touched there, unless it is guarded.\n\n"
+    "Raises ShmError: EINVAL if `size` is negative or the object is opened for\n"
+    "input, EFBIG, EPERM if a seal forbids it; OverflowError; ValueError once closed.\n\n"
+    "Source: ftruncate(2); the seed's truncate-shm.");
+
+static PyObject *
+object_truncate(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    ShmObject *self = (ShmObject *)op;
+    PyObject *size_arg = NULL;
+    off_t size;
+    if (shm_single_argument("truncate", "size", args, nargs, kwnames, &size_arg) < 0) {
+        return NULL;
+    }
+    if (size_arg == NULL) {
+        PyErr_SetString(PyExc_TypeError, "truncate() needs a size");
+        return NULL;
+    }
+    if (shm_offset_from(size_arg, &size) < 0 || take(self) < 0) {
+        return NULL;
+    }
+    int error = shm_sys_ftruncate(self->fd, size);
+    return end_call(self, error, error == 0 || size < 0 ? NULL : input_note(self));
+}
+
+PyDoc_STRVAR(reserve_doc,
+             "reserve($self, /, size=None)\n--\n\n"
+             "Commit memory for the first `size` bytes; None means all.\n\n"
+             "The object grows if it is shorter, and never shrinks.  Afterwards no write to\n"
+             "these bytes can fail for lack of memory.\n\n"
+             "Raises ShmError: ENOSPC if there is no room, and then the object is as it was;\n"
+             "EBADF if it is opened for input, EINVAL if `size` is negative; OverflowError;\n"
+             "ValueError once closed.\n\n"
+             "Source: posix_fallocate(3).");
+
+static PyObject *
+object_reserve(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    ShmObject *self = (ShmObject *)op;
+    PyObject *size_arg = Py_None;
+    struct stat st = {.st_size = 0};
+    off_t size = 0;
+    if (shm_single_argument("reserve", "size", args, nargs, kwnames, &size_arg) < 0 ||
+        (size_arg != Py_None && shm_offset_from(size_arg, &size) < 0) || take(self) < 0) {
+        return NULL;
+    }
+    int error = size_arg == Py_None ? shm_sys_fstat(self->fd, &st) : 0;
+    if (error == 0) {
+        error = shm_reserve(self->fd, size_arg == Py_None ? st.st_size : size);
+    }
+    PyObject *note = error == EBADF ? input_note(self) : shm_room_note(error, self->fd);
+    return end_call(self, error, note);
+}
+
+PyDoc_STRVAR(stat_doc, "stat($self, /)\n--\n\n"
+                       "Return what os.fstat() says of the object: an os.stat_result.\n\n"
+                       "Source: fstat(2); the seed's shm-stats.");
+
+static PyObject *
+object_stat(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (take(self) < 0) {
+        return NULL;
+    }
+    PyObject *result = PyObject_CallFunction(self->state->os_fstat, "i", self->fd);
+    give_back(self);
+    return result;
+}
+
+PyDoc_STRVAR(chmod_doc, "_chmod($self, permissions, /)\n--\n\n"
+                        "chmod(), with an int.");
+
+static PyObject *
+object_chmod(PyObject *op, PyObject *arg)
+{
+    ShmObject *self = (ShmObject *)op;
+    mode_t mode;
+    if (shm_mode_from(arg, &mode) < 0 || take(self) < 0) {
+        return NULL;
+    }
+    return end_call(self, shm_sys_fchmod(self->fd, mode), NULL);
+}
+
+PyDoc_STRVAR(chown_doc, "chown($self, /, uid=None, gid=None)\n--\n\n"
+                        "Change the owner and the group; None leaves that ID alone.\n\n"
+                        "Raises ShmPermissionError without the privilege.\n\n"
+                        "Source: fchown(2); the seed's fchown.");
+
+static PyObject *
+object_chown(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    ShmObject *self = (ShmObject *)op;
+    static char *keywords[] = {"uid", "gid", NULL};
+    PyObject *uid_arg = Py_None, *gid_arg = Py_None;
+    unsigned int uid, gid;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:chown", keywords, &uid_arg,
+                                     &gid_arg) ||
+        shm_id_from(uid_arg, &uid) < 0 || shm_id_from(gid_arg, &gid) < 0 || take(self) < 0) {
+        return NULL;
+    }
+    return end_call(self, shm_sys_fchown(self->fd, (uid_t)uid, (gid_t)gid), NULL);
+}
+
+PyDoc_STRVAR(mmap_doc,
+             "_mmap($self, type, length, addr, protections, flags, offset, guard, /)\n--\n\n"
+             "mmap(), with ints; protections of None are those of the direction.");
+
+static PyObject *
+object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    ShmObject *self = (ShmObject *)op;
+    shm_mapping_request request;
+    void *addr;
+    int guard;
+    if (shm_check_arg_count("_mmap", nargs, 7) < 0 ||
+        shm_extent_from(args[5], args[1], &request.extent) < 0 ||
+        shm_address_from(args[2], &addr) < 0 ||
+        (args[3] != Py_None && shm_int_from(args[3], &request.prot) < 0) ||
+        shm_int_from(args[4], &request.flags) < 0 || (guard = PyObject_IsTrue(args[6])) < 0) {
+        return NULL;
+    }
+    if (!PyType_Check(args[0]) ||
+        !PyType_IsSubtype((PyTypeObject *)args[0], (PyTypeObject *)self->state->Mapping)) {
+        PyErr_SetString(PyExc_TypeError, "the type must be derived from Mapping");
+        return NULL;
+    }
+    if (args[3] == Py_None) {
+        request.prot = self->access == O_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
+    }
+    request.name = self->name;
+    request.addr = addr;
+    request.guard = guard != 0;
+    PyObject *name = self->name == NULL ? Py_None : self->name;
+    if (shm_audit(self->state, Py_BuildValue("(sOOiiO)", "posix_shm.mmap", name, args[1],
+                                             request.prot, request.flags, args[5])) < 0 ||
+        take(self) < 0) {
+        return NULL;
+    }
+    PyObject *mapping =
+        shm_mapping_new(self->state, (PyTypeObject *)args[0], self->fd, &request);
+    give_back(self);
+    return mapping;
+}
+
+PyDoc_STRVAR(unpublish_doc,
+             "_unpublish($self, /)\n--\n\n"
+             "Delete the name if opening this made the object and the name is still its.");
+
+static PyObject *
+object_unpublish(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (!self->created || self->name == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *path = PyUnicode_EncodeFSDefault(self->name);
+    if (path == NULL) {
+        return NULL;
+    }
+    int error = SHM_INTERRUPTED;
+    if (take(self) == 0) {
+        error = shm_unpublish(self->fd, PyBytes_AsString(path));
+        give_back(self);
+    }
+    Py_DECREF(path);
+    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error, NULL);
+}
+
+PyDoc_STRVAR(seal_doc, "_seal($self, seals, /)\n--\n\n"
+                       "seal(), with an int.");
+
+static PyObject *
+object_seal(PyObject *op, PyObject *arg)
+{
+    ShmObject *self = (ShmObject *)op;
+    int seals;
+    if (shm_int_from(arg, &seals) < 0 || take(self) < 0) {
+        return NULL;
+    }
+    int error = shm_sys_add_seals(self->fd, seals);
+    PyObject *note = NULL;
+    if (error == EPERM || error == EINVAL) {
+        note = PyUnicode_FromString("only objects of open_anonymous_shm(sealable=True), "
+                                    "opened for writing and without the seal \"seal\", can "
+                                    "be sealed");
+    }
+    else if (error == EBUSY) {
+        note = PyUnicode_FromString("a writable mapping exists; unmap it, or use the seal "
+                                    "\"future-write\"");
+    }
+    return end_call(self, error, note);
+}
+
+static PyObject *
+object_get_seals(PyObject *op, void *Py_UNUSED(closure))
+{
+    ShmObject *self = (ShmObject *)op;
+    int seals;
+    if (take(self) < 0) {
+        return NULL;
+    }
+    int error = shm_sys_get_seals(self->fd, &seals);
+    give_back(self);
+    return error == 0 ? PyLong_FromLong(seals) : set_error(self, error, NULL);
+}
+
+PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\n"
+                         "Raise TypeError: a descriptor is of one process.");
+
+static PyObject *
+object_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyErr_Format(PyExc_TypeError,
+                        "cannot pickle or copy %R: pass its name and open_shm() it on the "
+                        "other side",
+                        op);
+}
+
+/* ---- the buffer protocol ---------------------------------------------- */
+
+static place *
+take_place(ShmObject *self, size_t span)
+{
+    shm_mutex_lock(&self->places_lock);
+    place **link = &self->free_places;
+    while (*link != NULL && (*link)->span != span) {
+        link = &(*link)->next;
+    }
+    place *found = *link;
+    if (found != NULL) {
+        *link = found->next;
+    }
+    shm_mutex_unlock(&self->places_lock);
+    return found;
+}
+
+static void
+give_place_back(ShmObject *self, place *p)
+{
+    shm_mutex_lock(&self->places_lock);
+    p->next = self->free_places;
+    self->free_places = p;
+    shm_mutex_unlock(&self->places_lock);
+}
+
+/* Maps the whole object, in a place that was used before or a new one. */
+static int
+map_view(ShmObject *self, const struct stat *st, int prot, place **mapped)
+{
+    size_t page_size = shm_sys_page_size_of(self->fd, st);
+    size_t span = ((size_t)st->st_size + page_size - 1) / page_size * page_size;
+    place *p = take_place(self, span);
+    int error;
+    if (p != NULL) {
+        error =
+            shm_sys_mmap(p->pages, span, prot, MAP_SHARED | MAP_FIXED, self->fd, 0, &p->pages);
+        if (error != 0) {
+            give_place_back(self, p);
+            return error;
+        }
+    }
+    else {
+        p = PyMem_Malloc(sizeof *p);
+        if (p == NULL) {
+            return ENOMEM;
+        }
+        p->span = span;
+        error = shm_sys_mmap(NULL, span, prot, MAP_SHARED, self->fd, 0, &p->pages);
+        if (error != 0) {
+            PyMem_Free(p);
+            return error;
+        }
+    }
+    *mapped = p;
+    return 0;
+}
+
+static void
+object_releasebuffer(PyObject *op, Py_buffer *view)
+{
+    place *p = view->internal;
+    (void)shm_sys_bury(p->pages, p->span);
+    give_place_back((ShmObject *)op, p);
+}
+
+static int
+object_getbuffer(PyObject *op, Py_buffer *view, int flags)
+{
+    ShmObject *self = (ShmObject *)op;
+    struct stat st;
+    place *p = NULL;
+    int readonly = self->access == O_RDONLY;
+    view->obj = NULL;
+    if (take(self) < 0) {
+        return -1;
+    }
+    int error = shm_sys_fstat(self->fd, &st);
+    if (error == 0 && st.st_size == 0) {
+        PyErr_SetString(PyExc_BufferError, "the shared memory object is empty: truncate() or "
+                                           "reserve() gives it a size");
+        error = SHM_INTERRUPTED;
+    }
+    if (error == 0) {
+        error = map_view(self, &st, readonly ? PROT_READ : PROT_READ | PROT_WRITE, &p);
+    }
+    give_back(self);
+    if (error != 0) {
+        shm_set_mmap_error(self->state, error, self->name, NULL);
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, op, p->pages, (Py_ssize_t)st.st_size, readonly, flags) < 0) {
+        view->internal = p;
+        object_releasebuffer(op, view);
+        return -1;
+    }
+    view->internal = p;
+    return 0;
+}
+
+/* ---- the type --------------------------------------------------------- */
+
+static PyMethodDef object_methods[] = {
+    {"fileno", object_fileno, METH_NOARGS, fileno_doc},
+    {"truncate", (PyCFunction)(void (*)(void))object_truncate, METH_FASTCALL | METH_KEYWORDS,
+     truncate_doc},
+    {"reserve", (PyCFunction)(void (*)(void))object_reserve, METH_FASTCALL | METH_KEYWORDS,
+     reserve_doc},
+    {"stat", object_stat, METH_NOARGS, stat_doc},
+    {"chown", (PyCFunction)(void (*)(void))object_chown, METH_VARARGS | METH_KEYWORDS,
+     chown_doc},
+    {"close", object_close, METH_NOARGS, close_doc},
+    {"detach", object_detach, METH_NOARGS, detach_doc},
+    {"_chmod", object_chmod, METH_O, chmod_doc},
+    {"_unpublish", object_unpublish, METH_NOARGS, unpublish_doc},
+    {"_seal", object_seal, METH_O, seal_doc},
+    {"_mmap", (PyCFunction)(void (*)(void))object_mmap, METH_FASTCALL, mmap_doc},
+    {"__enter__", object_enter, METH_NOARGS, enter_doc},
+    {"__exit__", (PyCFunction)(void (*)(void))object_exit, METH_FASTCALL, exit_doc},
+    {"__reduce__", object_reduce, METH_NOARGS, reduce_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef object_getset[] = {
+    {"name", object_get_name, NULL,
+     "The canonical name, or None.  Source: the seed's shm-name.", NULL},
+    {"fd", object_get_fd, NULL, "fileno().", NULL},
+    {"closed", object_get_closed, NULL, "Whether close() or detach() was called.", NULL},
+    {"direction", object_get_direction, NULL, "\"input\" or \"io\".", NULL},
+    {"size", object_get_size, NULL, "Bytes now.", NULL},
+    {"_seals", object_get_seals, NULL, "seals, as an int.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef object_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ShmObject, weak_references), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(object_doc, "SharedMemoryObject(fd, name=None)\n--\n\n"
+                         "An open shared memory object; takes over the descriptor `fd`.");
+
+static PyType_Slot object_slots[] = {
+    {Py_tp_doc, (void *)object_doc},
+    {Py_tp_new, object_new},
+    {Py_tp_dealloc, object_dealloc},
+    {Py_tp_finalize, object_finalize},
+    {Py_tp_repr, object_repr},
+    {Py_tp_methods, object_methods},
+    {Py_tp_getset, object_getset},
+    {Py_tp_members, object_members},
+    {Py_bf_getbuffer, object_getbuffer},
+    {Py_bf_releasebuffer, object_releasebuffer},
+    {0, NULL},
+};
+
+static PyType_Spec object_spec = {
+    .name = "posix_shm._shm.SharedMemoryObject",
+    .basicsize = sizeof(ShmObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = object_slots,
+};
+
+int
+shm_object_init(PyObject *module, shm_state *state)
+{
+    state->SharedMemoryObject = PyType_FromModuleAndSpec(module, &object_spec, NULL);
+    return state->SharedMemoryObject == NULL
+               ? -1
+               : PyModule_AddType(module, (PyTypeObject *)state->SharedMemoryObject);
+}

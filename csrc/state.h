@@ -1,0 +1,40 @@
+/* Floor 1: what one interpreter's copy of the module holds.
+
+   Functions of the module get it from PyModule_GetState, objects keep a
+   pointer to it: an object keeps its type alive, and the type the module. */
+#ifndef SHM_STATE_H
+#define SHM_STATE_H
+
+#include "compat.h"
+
+typedef struct {
+    PyObject *ShmError;
+    PyObject *ShmExistsError;
+    PyObject *ShmDoesNotExistError;
+    PyObject *ShmPermissionError;
+    PyObject *MmapError;
+    PyObject *Mapping;
+    PyObject *SharedMemoryObject;
+    PyObject *sys_audit;
+    PyObject *os_fstat;
+} shm_state;
+
+/* Every reference in the state, for the three functions that walk them. */
+#define SHM_STATE_FOR_EACH(VISIT)                                                             \
+    VISIT(ShmError)                                                                           \
+    VISIT(ShmExistsError)                                                                     \
+    VISIT(ShmDoesNotExistError)                                                               \
+    VISIT(ShmPermissionError)                                                                 \
+    VISIT(MmapError)                                                                          \
+    VISIT(Mapping)                                                                            \
+    VISIT(SharedMemoryObject)                                                                 \
+    VISIT(sys_audit)                                                                          \
+    VISIT(os_fstat)
+
+static inline shm_state *
+shm_state_of_module(PyObject *module)
+{
+    return (shm_state *)PyModule_GetState(module);
+}
+
+#endif

@@ -1,0 +1,567 @@
+#include "syscalls.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <linux/magic.h>
+#include <sys/sysinfo.h>
+#include <sys/vfs.h>
+#endif
+#ifdef __APPLE__
+#include <sys/random.h>
+#endif
+
+/* Runs a call that sets errno, without the GIL, once. */
+#define CALL_ONCE(error, failed)                                                              \
+    do {                                                                                      \
+        Py_BEGIN_ALLOW_THREADS;                                                               \
+        (error) = (failed) ? errno : 0;                                                       \
+        Py_END_ALLOW_THREADS;                                                                 \
+    } while (0)
+
+/* The same, again and again while signals interrupt it and their handlers
+   have nothing against it. */
+#define CALL(error, failed)                                                                   \
+    do {                                                                                      \
+        CALL_ONCE(error, failed);                                                             \
+        if ((error) == EINTR && PyErr_CheckSignals() < 0) {                                   \
+            (error) = SHM_INTERRUPTED;                                                        \
+        }                                                                                     \
+    } while ((error) == EINTR)
+
+/* ---- objects and their names ----------------------------------------- */
+
+int
+shm_sys_open(const char *path, int oflag, mode_t mode, int *fd)
+{
+    int error, opened;
+    CALL(error, (opened = shm_open(path, oflag, mode)) < 0);
+    if (error == 0) {
+        *fd = opened;
+    }
+    return error;
+}
+
+int
+shm_sys_unlink(const char *path)
+{
+    int error;
+    CALL(error, shm_unlink(path) < 0);
+    return error;
+}
+
+#if defined(__linux__) && defined(O_TMPFILE)
+
+/* Where shm_open of glibc and musl puts objects. */
+#define OBJECT_DIRECTORY "/dev/shm"
+
+/* What /proc calls an open descriptor of ours. */
+typedef struct {
+    char path[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+} descriptor_path;
+
+static descriptor_path
+path_of_descriptor(int fd)
+{
+    descriptor_path result;
+    (void)snprintf(result.path, sizeof result.path, "/proc/self/fd/%d", fd);
+    return result;
+}
+
+/* The file that is the object of this name. */
+typedef struct {
+    char path[sizeof OBJECT_DIRECTORY + 1 + SHM_NAME_MAX];
+} object_path;
+
+static object_path
+path_of_object(const char *name)
+{
+    object_path result;
+    (void)snprintf(result.path, sizeof result.path, OBJECT_DIRECTORY "%s", name);
+    return result;
+}
+
+int
+shm_sys_open_unnamed(mode_t mode, int *fd)
+{
+    int error, opened;
+    CALL(error, (opened = open(OBJECT_DIRECTORY, O_TMPFILE | O_RDWR | O_CLOEXEC, mode)) < 0);
+    if (error == 0) {
+        *fd = opened;
+    }
+    /* What kernels and file systems say that do not know O_TMPFILE. */
+    return error == EISDIR || error == EOPNOTSUPP || error == EINVAL ? ENOTSUP : error;
+}
+
+int
+shm_sys_link(int fd, const char *path)
+{
+    descriptor_path from = path_of_descriptor(fd);
+    object_path to = path_of_object(path);
+    int error;
+    CALL(error, linkat(AT_FDCWD, from.path, AT_FDCWD, to.path, AT_SYMLINK_FOLLOW) < 0);
+    /* The directory is there, so it is /proc that is missing. */
+    return error == ENOENT ? ENOTSUP : error;
+}
+
+int
+shm_sys_rename(const char *path, const char *new_path)
+{
+    object_path from = path_of_object(path);
+    object_path to = path_of_object(new_path);
+    int error;
+    CALL(error, rename(from.path, to.path) < 0);
+    return error;
+}
+
+int
+shm_sys_stat(const char *path, struct stat *st)
+{
+    object_path object = path_of_object(path);
+    int error;
+    CALL(error, lstat(object.path, st) < 0);
+    return error;
+}
+
+int
+shm_sys_reopen_read_only(int fd, int *new_fd)
+{
+    descriptor_path path = path_of_descriptor(fd);
+    int error, opened;
+    CALL(error, (opened = open(path.path, O_RDONLY | O_CLOEXEC)) < 0);
+    if (error == 0) {
+        *new_fd = opened;
+    }
+    return error;
+}
+
+#else
+
+int
+shm_sys_open_unnamed(mode_t Py_UNUSED(mode), int *Py_UNUSED(fd))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_link(int Py_UNUSED(fd), const char *Py_UNUSED(path))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_rename(const char *Py_UNUSED(path), const char *Py_UNUSED(new_path))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_stat(const char *path, struct stat *st)
+{
+    int fd;
+    int error = shm_sys_open(path, O_RDONLY, 0, &fd);
+    if (error == 0) {
+        error = shm_sys_fstat(fd, st);
+        (void)shm_sys_close(fd);
+    }
+    return error;
+}
+
+int
+shm_sys_reopen_read_only(int Py_UNUSED(fd), int *Py_UNUSED(new_fd))
+{
+    return ENOTSUP;
+}
+
+#endif
+
+#ifdef MFD_ALLOW_SEALING
+
+int
+shm_sys_memfd(bool sealable, bool executable, size_t huge_page_size, int *fd)
+{
+    unsigned int flags = MFD_CLOEXEC | (sealable ? MFD_ALLOW_SEALING : 0);
+    if (huge_page_size > 0) {
+        flags |= MFD_HUGETLB;
+    }
+    if (huge_page_size > 1) {
+        flags |= (unsigned int)__builtin_ctzll(huge_page_size) << MFD_HUGE_SHIFT;
+    }
+    /* The flag for it implies that sealing is allowed. */
+    unsigned int exec_flag = executable ? MFD_EXEC : sealable ? MFD_NOEXEC_SEAL : 0;
+    int error, opened;
+    CALL(error, (opened = memfd_create("posix_shm", flags | exec_flag)) < 0);
+    if (error == EINVAL && exec_flag != 0) { /* Linux before 6.3 */
+        CALL(error, (opened = memfd_create("posix_shm", flags)) < 0);
+    }
+    if (error == 0) {
+        *fd = opened;
+    }
+    return error;
+}
+
+#else
+
+int
+shm_sys_memfd(bool Py_UNUSED(sealable), bool Py_UNUSED(executable),
+              size_t Py_UNUSED(huge_page_size), int *Py_UNUSED(fd))
+{
+    return ENOTSUP;
+}
+
+#endif
+
+/* ---- descriptors ------------------------------------------------------ */
+
+int
+shm_sys_close(int fd)
+{
+    int error;
+    CALL_ONCE(error, close(fd) < 0);
+    return error == EINTR ? 0 : error;
+}
+
+int
+shm_sys_fstat(int fd, struct stat *st)
+{
+    int error;
+    CALL(error, fstat(fd, st) < 0);
+    return error;
+}
+
+int
+shm_sys_fchmod(int fd, mode_t mode)
+{
+    int error;
+    CALL(error, fchmod(fd, mode) < 0);
+    return error;
+}
+
+int
+shm_sys_fchown(int fd, uid_t owner, gid_t group)
+{
+    int error;
+    CALL(error, fchown(fd, owner, group) < 0);
+    return error;
+}
+
+int
+shm_sys_access_mode(int fd, int *mode)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) {
+        return errno;
+    }
+    *mode = flags & O_ACCMODE;
+    return 0;
+}
+
+int
+shm_sys_close_on_exec(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0) {
+        return errno;
+    }
+    return 0;
+}
+
+int
+shm_sys_duplicate(int fd, int *new_fd)
+{
+    int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (duplicate < 0) {
+        return errno;
+    }
+    *new_fd = duplicate;
+    return 0;
+}
+
+#ifdef F_ADD_SEALS
+
+int
+shm_sys_add_seals(int fd, int seals)
+{
+    return fcntl(fd, F_ADD_SEALS, seals) < 0 ? errno : 0;
+}
+
+int
+shm_sys_get_seals(int fd, int *seals)
+{
+    int got = fcntl(fd, F_GET_SEALS);
+    if (got < 0) {
+        return errno;
+    }
+    *seals = got;
+    return 0;
+}
+
+#else
+
+int
+shm_sys_add_seals(int Py_UNUSED(fd), int Py_UNUSED(seals))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_get_seals(int Py_UNUSED(fd), int *Py_UNUSED(seals))
+{
+    return ENOTSUP;
+}
+
+#endif
+
+/* ---- room ------------------------------------------------------------- */
+
+int
+shm_sys_ftruncate(int fd, off_t size)
+{
+    int error;
+    CALL(error, ftruncate(fd, size) < 0);
+    return error;
+}
+
+#ifdef __linux__
+
+int
+shm_sys_allocate(int fd, off_t offset, off_t length, shm_allocation allocation)
+{
+    int error;
+    CALL(error,
+         fallocate(fd, allocation == SHM_GROW ? 0 : FALLOC_FL_KEEP_SIZE, offset, length) < 0);
+    return error;
+}
+
+int
+shm_sys_deallocate(int fd, off_t offset, off_t length)
+{
+    int error;
+    CALL_ONCE(error,
+              fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) < 0);
+    return error;
+}
+
+int
+shm_sys_next_hole(int fd, off_t offset, off_t end, off_t *from, off_t *to)
+{
+    /* The position belongs to whoever reads and writes through it. */
+    off_t position = lseek(fd, 0, SEEK_CUR);
+    off_t hole = lseek(fd, offset, SEEK_HOLE);
+    /* ENXIO: past the end of the object, where nothing was ever written. */
+    int error = hole < 0 && errno != ENXIO ? errno : 0;
+    if (error == 0) {
+        off_t data = hole < 0 ? -1 : lseek(fd, hole, SEEK_DATA);
+        *from = hole < 0 ? offset : hole < end ? hole : end;
+        *to = data < 0 || data > end ? end : data;
+    }
+    (void)lseek(fd, position, SEEK_SET);
+    return error;
+}
+
+#else
+
+int
+shm_sys_allocate(int Py_UNUSED(fd), off_t Py_UNUSED(offset), off_t Py_UNUSED(length),
+                 shm_allocation Py_UNUSED(allocation))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_deallocate(int Py_UNUSED(fd), off_t Py_UNUSED(offset), off_t Py_UNUSED(length))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_next_hole(int Py_UNUSED(fd), off_t Py_UNUSED(offset), off_t end, off_t *from,
+                  off_t *to)
+{
+    *from = *to = end;
+    return 0;
+}
+
+#endif
+
+int
+shm_sys_free_bytes(int fd, unsigned long long *bytes)
+{
+    struct statvfs vfs;
+#ifdef OBJECT_DIRECTORY
+    if ((fd < 0 ? statvfs(OBJECT_DIRECTORY, &vfs) : fstatvfs(fd, &vfs)) < 0) {
+        return errno;
+    }
+#else
+    if (fd < 0) {
+        return ENOTSUP;
+    }
+    if (fstatvfs(fd, &vfs) < 0) {
+        return errno;
+    }
+#endif
+    if (vfs.f_blocks == 0) {
+        return ENOTSUP;
+    }
+    *bytes = (unsigned long long)vfs.f_bavail * vfs.f_frsize;
+    return 0;
+}
+
+int
+shm_sys_memory_bytes(unsigned long long *bytes)
+{
+#ifdef __linux__
+    struct sysinfo info;
+    if (sysinfo(&info) < 0) {
+        return errno;
+    }
+    *bytes = ((unsigned long long)info.totalram + info.totalswap) * info.mem_unit;
+    return 0;
+#else
+    (void)bytes;
+    return ENOTSUP;
+#endif
+}
+
+/* ---- pages ------------------------------------------------------------ */
+
+size_t
+shm_sys_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t
+shm_sys_page_size_of(int fd, const struct stat *st)
+{
+    size_t page = shm_sys_page_size();
+#ifdef __linux__
+    /* A tmpfs says that it likes large blocks, too, but maps small pages. */
+    struct statfs fs;
+    if ((size_t)st->st_blksize > page && fstatfs(fd, &fs) == 0 &&
+        (unsigned long)fs.f_type == HUGETLBFS_MAGIC) {
+        return (size_t)st->st_blksize;
+    }
+#else
+    (void)fd;
+    (void)st;
+#endif
+    return page;
+}
+
+int
+shm_sys_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset,
+             void **pages)
+{
+    int error;
+    void *mapped;
+    CALL(error, (mapped = mmap(addr, length, prot, flags, fd, offset)) == MAP_FAILED);
+    if (error == 0) {
+        *pages = mapped;
+    }
+    return error;
+}
+
+int
+shm_sys_munmap(void *addr, size_t length)
+{
+    int error;
+    CALL_ONCE(error, munmap(addr, length) < 0);
+    return error;
+}
+
+int
+shm_sys_bury(void *addr, size_t length)
+{
+    int error;
+    CALL_ONCE(error, mmap(addr, length, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+                          0) == MAP_FAILED);
+    return error;
+}
+
+int
+shm_sys_duplicate_mapping(void *addr, size_t length, void **pages)
+{
+#ifdef MREMAP_MAYMOVE
+    /* An old size of 0 leaves the old mapping of shared pages where it is. */
+    void *duplicate = mremap(addr, 0, length, MREMAP_MAYMOVE);
+    if (duplicate == MAP_FAILED) {
+        return errno;
+    }
+    *pages = duplicate;
+    return 0;
+#else
+    (void)addr;
+    (void)length;
+    (void)pages;
+    return ENOTSUP;
+#endif
+}
+
+int
+shm_sys_mprotect(void *addr, size_t length, int prot)
+{
+    return mprotect(addr, length, prot) < 0 ? errno : 0;
+}
+
+int
+shm_sys_msync(void *addr, size_t length)
+{
+    int error;
+    CALL(error, msync(addr, length, MS_SYNC) < 0);
+    return error;
+}
+
+int
+shm_sys_madvise(void *addr, size_t length, int advice)
+{
+    int error;
+    CALL(error, madvise(addr, length, advice) < 0);
+    return error;
+}
+
+int
+shm_sys_populate(void *addr, size_t length, bool write)
+{
+#ifdef MADV_POPULATE_WRITE
+    int error;
+    do {
+        error = madvise(addr, length, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0
+                    ? errno
+                    : 0;
+    } while (error == EINTR || error == EAGAIN);
+    return error;
+#else
+    (void)addr;
+    (void)length;
+    (void)write;
+    return ENOTSUP;
+#endif
+}
+
+int
+shm_sys_mlock(void *addr, size_t length)
+{
+    int error;
+    CALL(error, mlock(addr, length) < 0);
+    return error;
+}
+
+int
+shm_sys_munlock(void *addr, size_t length)
+{
+    int error;
+    CALL(error, munlock(addr, length) < 0);
+    return error;
+}
+
+/* ---- randomness ------------------------------------------------------- */
+
+int
+shm_sys_random(void *buffer, size_t length)
+{
+    return getentropy(buffer, length) < 0 ? errno : 0;
+}

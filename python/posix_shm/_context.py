@@ -1,0 +1,351 @@
+"""Context managers that combine: opening, sizing and mapping in one ``with``."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import _flags, _shm
+from ._open import open_anonymous_reserving, open_reserving, open_shm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import EllipsisType, TracebackType
+    from typing import Any, overload
+
+    from ._flags import Flags
+    from ._objects import Mapping, SharedMemoryObject
+    from ._open import Direction, IfDoesNotExist, IfExists, Name
+
+
+class _Opened:
+    """Opens on the way in, closes on the way out."""
+
+    def __init__(self, open_it: Callable[[], SharedMemoryObject | None]) -> None:
+        self._open_it = open_it
+
+    def __enter__(self) -> SharedMemoryObject | None:
+        self._shm = self._open_it()
+        return self._shm
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._shm is not None:
+            self._shm.__exit__(exc_type, exc_value, traceback)
+
+
+class _OpenedAndMapped:
+    """Opens, sizes and maps on the way in, unmaps and closes on the way out.
+
+    :param open_it: opens an object; one that it creates has the size that it is given.
+    :param size: of an object that this creates.
+    :param truncate: whether one that exists gets this size, too.
+    :param reserve: whether its memory is reserved.
+    :param length: of the mapping, or ``None``.
+    :param offset: of the mapping.
+    :param options: more of :meth:`SharedMemoryObject.mmap`'s.
+    """
+
+    def __init__(
+        self,
+        open_it: Callable[[int], SharedMemoryObject | None],
+        size: int,
+        *,
+        truncate: bool,
+        reserve: bool,
+        length: int | None,
+        offset: int,
+        options: dict[str, Any],
+    ) -> None:
+        self._open_it = open_it
+        self._size = size
+        self._truncate = truncate
+        self._reserve = reserve
+        self._length = length
+        self._offset = offset
+        self._options = options
+
+    def __enter__(self) -> tuple[SharedMemoryObject, Mapping] | tuple[None, None]:
+        self._shm = shm = self._open_it(self._size)
+        if shm is None:
+            return None, None
+        try:
+            self._give_size(shm)
+            self._mapping = shm.mmap(self._length, offset=self._offset, **self._options)
+        except BaseException:
+            with shm:
+                shm._unpublish()
+            raise
+        return shm, self._mapping
+
+    def _give_size(self, shm: SharedMemoryObject) -> None:
+        if self._truncate:
+            if self._reserve:  # first: if there is no room, the object stays as it is
+                shm.reserve(self._size)
+            shm.truncate(self._size)
+        elif self._reserve and shm.direction == "io":
+            shm.reserve()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._shm is None:
+            return
+        try:
+            self._mapping.__exit__(exc_type, exc_value, traceback)
+        finally:
+            self._shm.__exit__(exc_type, exc_value, traceback)
+
+
+def _opened_and_mapped(
+    open_it: Callable[[int], SharedMemoryObject | None],
+    *,
+    writable: bool,
+    size: int | None,
+    length: int | None,
+    truncate: bool | None,
+    reserve: bool,
+    offset: int,
+    protections: Flags | None,
+    flags: Flags,
+    addr: int,
+    guard: bool,
+) -> _OpenedAndMapped:
+    """Check everything that can be checked before an object is touched."""
+    if length is not None and (length <= 0 or offset < 0):
+        error = errno.EINVAL if length <= 0 else errno.ENXIO
+        exception = _shm.MmapError(error, os.strerror(error))
+        exception.add_note(f"{length} bytes from offset {offset} on can't be mapped")
+        raise exception
+    if truncate and length is None:
+        raise ValueError("truncate=True needs a length")
+    truncates = length is not None and (writable if truncate is None else truncate)
+    return _OpenedAndMapped(
+        open_it,
+        length + offset if truncates and length is not None else size or 0,
+        truncate=truncates,
+        reserve=reserve,
+        length=length,
+        offset=offset,
+        options={
+            "addr": addr,
+            "protections": None
+            if protections is None
+            else _flags.bits(_flags.PROTECTIONS, protections),
+            "flags": _flags.bits(_flags.MAP, flags),
+            "guard": guard,
+        },
+    )
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def opened_shm(
+        name: Name,
+        *,
+        direction: Direction = ...,
+        if_exists: IfExists = ...,
+        if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
+        permissions: Flags = ...,
+        size: int | None = ...,
+    ) -> AbstractContextManager[SharedMemoryObject]: ...
+
+    @overload
+    def opened_shm(
+        name: Name,
+        *,
+        direction: Direction = ...,
+        if_exists: IfExists | None = ...,
+        if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
+        permissions: Flags = ...,
+        size: int | None = ...,
+    ) -> AbstractContextManager[SharedMemoryObject | None]: ...
+
+
+def opened_shm(
+    name: Name,
+    *,
+    direction: Direction = "input",
+    if_exists: IfExists | None = "overwrite",
+    if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
+    permissions: Flags = 0o600,
+    size: int | None = None,
+) -> AbstractContextManager[SharedMemoryObject | None]:
+    """Open an object on the way into a ``with`` block and close it on the way out.
+
+    Like ``with open_shm(...)``, and binds ``None`` where :func:`open_shm` returns ``None``.
+
+    :param name: this and the others are those of :func:`open_shm`, which raises what it raises.
+
+    Source: the seed's *with-open-shm*.
+    """
+    return _Opened(
+        lambda: open_shm(
+            name,
+            direction=direction,
+            if_exists=if_exists,
+            if_does_not_exist=if_does_not_exist,
+            permissions=permissions,
+            size=size,
+        )
+    )
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def open_shm_and_mmap(
+        name: Name,
+        length: int | None = ...,
+        *,
+        truncate: bool | None = ...,
+        reserve: bool = ...,
+        direction: Direction = ...,
+        if_exists: IfExists = ...,
+        if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
+        permissions: Flags = ...,
+        size: int | None = ...,
+        addr: int = ...,
+        protections: Flags | None = ...,
+        flags: Flags = ...,
+        offset: int = ...,
+        guard: bool = ...,
+    ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping]]: ...
+
+    @overload
+    def open_shm_and_mmap(
+        name: Name,
+        length: int | None = ...,
+        *,
+        truncate: bool | None = ...,
+        reserve: bool = ...,
+        direction: Direction = ...,
+        if_exists: IfExists | None = ...,
+        if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
+        permissions: Flags = ...,
+        size: int | None = ...,
+        addr: int = ...,
+        protections: Flags | None = ...,
+        flags: Flags = ...,
+        offset: int = ...,
+        guard: bool = ...,
+    ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping] | tuple[None, None]]: ...
+
+
+def open_shm_and_mmap(
+    name: Name,
+    length: int | None = None,
+    *,
+    truncate: bool | None = None,
+    reserve: bool = True,
+    direction: Direction = "input",
+    if_exists: IfExists | None = "overwrite",
+    if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
+    permissions: Flags = 0o600,
+    size: int | None = None,
+    addr: int = 0,
+    protections: Flags | None = None,
+    flags: Flags = "shared",
+    offset: int = 0,
+    guard: bool = False,
+) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping] | tuple[None, None]]:
+    """Open an object, give it a size and map it; unmap and close it on the way out.
+
+    Binds ``(shm, mapping)``, or ``(None, None)`` where :func:`open_shm` returns ``None``.  If a
+    step fails, an object that this created is deleted, and one that existed is left as it was
+    before that step.
+
+    :param name: as for :func:`open_shm`.
+    :param length: bytes to map; ``None`` is from the offset to the end.
+    :param truncate: whether to make the object ``length + offset`` bytes long first.  ``None``: if
+        the direction is "io" and a length is given.
+    :param reserve: whether to commit its memory, so that a full file system is an error now and
+        not a dead process later.  Not for an object opened for input, which can't.
+    :param direction: this and the next four are those of :func:`open_shm`.
+    :param addr: this and the next four are those of :meth:`SharedMemoryObject.mmap`.
+    :raises ShmError: what :func:`open_shm`, ``truncate`` and ``reserve`` raise.
+    :raises MmapError: what :meth:`SharedMemoryObject.mmap` raises.
+    :raises ValueError: for an unknown word, or ``truncate=True`` without a length.
+
+    Source: the seed's *with-open-shm-and-mmap*.
+    """
+    return _opened_and_mapped(
+        lambda new_size: open_reserving(
+            name,
+            direction,
+            if_exists,
+            if_does_not_exist,
+            permissions,
+            new_size,
+            reserve=reserve,
+        ),
+        writable=direction == "io",
+        size=size,
+        length=length,
+        truncate=truncate,
+        reserve=reserve,
+        offset=offset,
+        protections=protections,
+        flags=flags,
+        addr=addr,
+        guard=guard,
+    )
+
+
+def open_anonymous_shm_and_mmap(
+    length: int,
+    *,
+    truncate: bool | None = None,
+    reserve: bool = True,
+    direction: Direction = "input",
+    permissions: Flags = 0o600,
+    attempts: int = 100,
+    size: int | None = None,
+    sealable: bool = False,
+    huge_pages: bool | int = False,
+    addr: int = 0,
+    protections: Flags | None = None,
+    flags: Flags = "shared",
+    offset: int = 0,
+    guard: bool = False,
+) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping]]:
+    """Make an object without a name, give it a size and map it; unmap and close it on the way out.
+
+    Binds ``(shm, mapping)``.
+
+    :param length: bytes to map.
+    :param truncate: this and the next are those of :func:`open_shm_and_mmap`.
+    :param direction: this and the next five are those of :func:`open_anonymous_shm`.
+    :param addr: this and the next four are those of :meth:`SharedMemoryObject.mmap`.
+    :raises ShmError: what :func:`open_anonymous_shm`, ``truncate`` and ``reserve`` raise.
+    :raises MmapError: what :meth:`SharedMemoryObject.mmap` raises.
+    :raises ValueError: for an unknown word.
+
+    Source: the seed's *with-open-shm-and-mmap\\**.
+    """
+    context = _opened_and_mapped(
+        lambda new_size: open_anonymous_reserving(
+            direction, permissions, attempts, new_size, sealable, huge_pages, reserve=reserve
+        ),
+        writable=direction == "io" or sealable or bool(huge_pages),
+        size=size,
+        length=length,
+        truncate=truncate,
+        reserve=reserve,
+        offset=offset,
+        protections=protections,
+        flags=flags,
+        addr=addr,
+        guard=guard,
+    )
+    return context  # type: ignore[return-value]  # an anonymous object is never None
