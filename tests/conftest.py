@@ -1,0 +1,68 @@
+"""Names for shared memory objects, and a check that each test leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import support
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test there are the descriptors, mappings and objects that there were before.
+
+    A test that fails is not blamed for what its traceback keeps alive.
+    """
+    if not Path("/proc/self/maps").exists():
+        yield
+        return
+    failures = request.session.testsfailed
+    descriptors = support.descriptors()
+    mappings = support.shared_mappings()
+    yield
+    gc.collect()
+    objects = support.objects()
+    for name in objects:
+        support.path_of(name).unlink()
+    if request.session.testsfailed > failures:
+        return
+    now = support.descriptors()
+    left = {
+        "descriptors": dict(now.items() - descriptors.items()),
+        "mappings": support.shared_mappings() - mappings,
+        "objects": objects,
+    }
+    assert not any(left.values()), f"left behind: {left}"
+    if failures == 0:  # else these may have been in the traceback of a test before this one
+        closed = dict(descriptors.items() - now.items())
+        assert not closed, f"closed somebody else's descriptors: {closed}"
+
+
+@pytest.fixture
+def names() -> Iterator[support.NameFactory]:
+    """Makes canonical names that no other process and no other test has.
+
+    What they refer to at the end of the test is deleted.
+    """
+    made = []
+
+    def make() -> str:
+        made.append(f"{support.PREFIX}{next(_numbers)}")
+        return made[-1]
+
+    yield make
+    for name in made:
+        support.path_of(name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def name(names: support.NameFactory) -> str:
+    """A canonical name that no other process and no other test has."""
+    return names()
