@@ -4,7 +4,6 @@ The upper stratum.  The bare system calls are in :mod:`posix_shm.ffi`.
 """
 
 from ._context import open_anonymous_shm_and_mmap, open_shm_and_mmap, opened_shm
-from ._flags import MapFlag, OpenFlag, Permission, Protection
 from ._objects import Mapping, SharedMemoryObject
 from ._open import is_open_shm, is_shm, make_shm, open_anonymous_shm, open_shm
 from ._shm import (
@@ -15,6 +14,10 @@ from ._shm import (
     ShmPermissionError,
     delete_shm,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._flags import MapFlag, OpenFlag, Permission, Protection
 
 __all__ = [
     "MapFlag",
@@ -38,3 +41,23 @@ __all__ = [
     "open_shm_and_mmap",
     "opened_shm",
 ]
+
+# What not every program uses, and where it is.  Importing the package does not import that.
+_ELSEWHERE = {
+    "MapFlag": "_flags",
+    "OpenFlag": "_flags",
+    "Permission": "_flags",
+    "Protection": "_flags",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"{__name__}.{_ELSEWHERE[name]}", fromlist=[name])
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from . import _flags, _shm
+from . import _shm
 from ._open import open_anonymous_reserving, open_reserving, open_shm
+from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,10 +139,8 @@ def _opened_and_mapped(
         offset=offset,
         options={
             "addr": addr,
-            "protections": None
-            if protections is None
-            else _flags.bits(_flags.PROTECTIONS, protections),
-            "flags": _flags.bits(_flags.MAP, flags),
+            "protections": None if protections is None else bits("protection", protections),
+            "flags": bits("map", flags),
             "guard": guard,
         },
     )

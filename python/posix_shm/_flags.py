@@ -1,4 +1,4 @@
-"""Words to bits.
+"""The tables of flags, which are loaded when somebody asks for a word or a class.
 
 Each flag is a row of one of the classes below; a word is a row's name in lower case, with ``-``
 or ``_``.  A new flag is a new row, and a new alias is one more name in it.
@@ -15,8 +15,10 @@ from . import _shm
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal
 
     Flags = int | str | Iterable[int | str]
+    Kind = Literal["open", "permission", "protection", "map", "seal", "advice"]
 
 
 class OpenFlag(IntFlag):
@@ -82,54 +84,44 @@ def _words(kind: type[IntFlag]) -> dict[str, int]:
     return {name.lower(): member.value for name, member in kind.__members__.items()}
 
 
-OPEN = _words(OpenFlag)
-PERMISSIONS = _words(Permission)
-PROTECTIONS = _words(Protection)
-MAP = _words(MapFlag)
-SEALS = _constants("F_SEAL_")
-ADVICE = _constants("MADV_")
+WORDS = {
+    "open": _words(OpenFlag),
+    "permission": _words(Permission),
+    "protection": _words(Protection),
+    "map": _words(MapFlag),
+    "seal": _constants("F_SEAL_"),
+    "advice": _constants("MADV_"),
+}
 
 
-def bits(words: dict[str, int], flags: Flags) -> int:
-    """The bits that flags stand for.
-
-    :param words: one of the dictionaries above.
-    :param flags: an ``int``, a member, a word, or an iterable of these.
-    :raises ValueError: for an unknown word, or for "none" beside another protection.
-    :raises TypeError: for anything else.
-    """
-    if type(flags) is int:
-        return flags
-    try:
-        return words[flags]  # type: ignore[index]  # a word as it stands, or the except clause
-    except (KeyError, TypeError):
-        pass
+def bits(kind: Kind, flags: Flags) -> int:
+    """The bits that flags stand for: :func:`posix_shm._words.bits`, every time anew."""
     if isinstance(flags, (int, str)):
-        return _bits_of_one(words, flags)
+        return _bits_of_one(kind, flags)
     try:
         items = list(flags)
     except TypeError:
         raise TypeError(
             f"flags must be an int, a word or an iterable of them, not {flags!r}"
         ) from None
-    values = [_bits_of_one(words, item) for item in items]
-    if words is PROTECTIONS and len(values) > 1 and Protection.NONE in values:
+    values = [_bits_of_one(kind, item) for item in items]
+    if kind == "protection" and len(values) > 1 and Protection.NONE in values:
         raise ValueError(f'the protection "none" stands alone, unlike in {flags!r}')
     return reduce(or_, values, 0)
 
 
-def _bits_of_one(words: dict[str, int], flag: int | str) -> int:
+def _bits_of_one(kind: Kind, flag: int | str) -> int:
     if isinstance(flag, int):
         return int(flag)
     if not isinstance(flag, str):
         raise TypeError(f"a flag must be an int or a word, not {flag!r}")
     try:
-        return words[flag.replace("-", "_")]
+        return WORDS[kind][flag.replace("-", "_")]
     except KeyError:
-        raise unknown_word("flag", flag, words) from None
+        right = [word.replace("_", "-") for word in WORDS[kind]]
+        raise unknown_word(f"{kind} flag", flag, right) from None
 
 
-def unknown_word(what: str, word: object, known: Iterable[object]) -> ValueError:
+def unknown_word(what: str, word: object, right: Iterable[object]) -> ValueError:
     """An error that lists the right words."""
-    right = ", ".join(repr(w.replace("_", "-")) if isinstance(w, str) else repr(w) for w in known)
-    return ValueError(f"unknown {what} {word!r}; it must be one of {right}")
+    return ValueError(f"unknown {what} {word!r}; it must be one of {', '.join(map(repr, right))}")

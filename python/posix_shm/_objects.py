@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import _flags, _shm
-from ._flags import MapFlag, Protection
+from . import _shm
+from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ._flags import Flags
+    from ._flags import Flags, MapFlag, Protection
 
 
 class Mapping(_shm.Mapping):
@@ -31,11 +31,15 @@ class Mapping(_shm.Mapping):
     @property
     def protections(self) -> Protection:
         """What may be done with the pages."""
+        from ._flags import Protection
+
         return Protection(self._protections)
 
     @property
     def flags(self) -> MapFlag:
         """How they are mapped."""
+        from ._flags import MapFlag
+
         return MapFlag(self._flags)
 
     def protect(self, protections: Flags) -> None:
@@ -50,7 +54,7 @@ class Mapping(_shm.Mapping):
 
         Source: ``mprotect``.
         """
-        self._protect(_flags.bits(_flags.PROTECTIONS, protections))
+        self._protect(bits("protection", protections))
 
     def advise(self, advice: int | str, offset: int = 0, length: int | None = None) -> None:
         """Tell the kernel how the pages will be used.
@@ -65,7 +69,7 @@ class Mapping(_shm.Mapping):
 
         Source: ``madvise``.
         """
-        self._advise(_flags.bits(_flags.ADVICE, advice), offset, length)
+        self._advise(bits("advice", advice), offset, length)
 
     def ndarray(
         self,
@@ -139,8 +143,8 @@ class SharedMemoryObject(_shm.SharedMemoryObject):
             Mapping,
             length,
             addr,
-            None if protections is None else _flags.bits(_flags.PROTECTIONS, protections),
-            _flags.bits(_flags.MAP, flags),
+            None if protections is None else bits("protection", protections),
+            bits("map", flags),
             offset,
             guard,
         )
@@ -153,7 +157,7 @@ class SharedMemoryObject(_shm.SharedMemoryObject):
 
         Source: ``fchmod``; the seed's *chmod-shm*.
         """
-        self._chmod(_flags.bits(_flags.PERMISSIONS, permissions))
+        self._chmod(bits("permission", permissions))
 
     def delete(self) -> None:
         """Remove the object's name: ``delete_shm(shm.name)``.  Works once closed, too.
@@ -179,12 +183,14 @@ class SharedMemoryObject(_shm.SharedMemoryObject):
 
         Source: ``fcntl`` with ``F_ADD_SEALS``.
         """
-        self._seal(_flags.bits(_flags.SEALS, seals))
+        self._seal(bits("seal", seals))
 
     @property
     def seals(self) -> frozenset[str]:
         """The words of the seals that the object has.  One that can't be sealed has "seal"."""
+        from ._flags import WORDS
+
         present = self._seals
         return frozenset(
-            word.replace("_", "-") for word, bit in _flags.SEALS.items() if present & bit
+            word.replace("_", "-") for word, bit in WORDS["seal"].items() if present & bit
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from . import _flags, _shm
+from . import _shm
 from ._objects import SharedMemoryObject
+from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ _PLANS = {
 
 def _check_words(direction: object, if_exists: object, if_does_not_exist: object) -> None:
     """Say which of the words is wrong."""
+    from ._flags import unknown_word
+
     for parameter, word, known in (
         ("direction", direction, tuple(_ACCESS)),
         ("if_exists", if_exists, _IF_EXISTS),
@@ -71,7 +74,7 @@ def _check_words(direction: object, if_exists: object, if_does_not_exist: object
             raise TypeError(f"{parameter} must be a word, not {word!r}")
         if word not in known:
             right = [word for word in known if word is not ...]
-            raise _flags.unknown_word(parameter, word, right)
+            raise unknown_word(parameter, word, right)
 
 
 if TYPE_CHECKING:
@@ -156,7 +159,7 @@ def open_reserving(
     except (KeyError, TypeError):
         _check_words(direction, if_exists, if_does_not_exist)
         raise
-    mode = _flags.bits(_flags.PERMISSIONS, permissions)
+    mode = bits("permission", permissions)
     try:
         if size is None and not supersede:
             return _shm.open_shm(SharedMemoryObject, name, oflag, mode)
@@ -221,7 +224,7 @@ def open_anonymous_reserving(
 ) -> SharedMemoryObject:
     """:func:`open_anonymous_shm`, where the memory of ``size`` bytes need not be reserved."""
     _check_words(direction, None, None)
-    mode = _flags.bits(_flags.PERMISSIONS, permissions)
+    mode = bits("permission", permissions)
     length = 0 if size is None else size
     if sealable or huge_pages:
         page_size = _check_page_size(huge_pages)

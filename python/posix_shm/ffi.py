@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from os import close, fchown, fstat, ftruncate, strerror
 
-from . import _flags, _shm
+from . import _shm
 from ._shm import (
     MAP_ANONYMOUS,
     MAP_FAILED,
@@ -49,6 +49,7 @@ from ._shm import (
     munmap,
     shm_unlink,
 )
+from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ def shm_open(name: Name, oflag: Flags, mode: Flags) -> int:
 
     Source: ``shm_open(3)``.
     """
-    return _shm.shm_open(
-        name, _flags.bits(_flags.OPEN, oflag), _flags.bits(_flags.PERMISSIONS, mode)
-    )
+    return _shm.shm_open(name, bits("open", oflag), bits("permission", mode))
 
 
 def mmap(addr: int, length: int, prot: Flags, flags: Flags, fd: int, offset: int) -> int:
@@ -136,8 +135,8 @@ def mmap(addr: int, length: int, prot: Flags, flags: Flags, fd: int, offset: int
     return _shm.mmap(
         addr,
         length,
-        _flags.bits(_flags.PROTECTIONS, prot),
-        _flags.bits(_flags.MAP, flags),
+        bits("protection", prot),
+        bits("map", flags),
         fd,
         offset,
     )
@@ -152,4 +151,4 @@ def fchmod(fd: int, mode: Flags) -> None:
 
     Source: ``fchmod(2)``.
     """
-    os.fchmod(fd, _flags.bits(_flags.PERMISSIONS, mode))
+    os.fchmod(fd, bits("permission", mode))
