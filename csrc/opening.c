@@ -73,13 +73,14 @@ begin_with_size(opening *o, PyObject *module, PyObject *const *args)
     return 0;
 }
 
-/* An object that owns `fd`, under `name`, if there was no error. */
+/* An object that owns `fd`, under `name`, if there was no error; else `note`,
+   a new reference or NULL, says what to do. */
 static PyObject *
-finish(opening *o, int error, int fd, PyObject *name)
+finish(opening *o, int error, int fd, PyObject *name, PyObject *note)
 {
     PyObject *object = NULL;
     if (error != 0) {
-        shm_set_error(o->state, error, name, shm_room_note(error, -1));
+        shm_set_error(o->state, error, name, note);
     }
     else {
         object = shm_object_new(o->state, o->type, fd, o->plan.access, name, o->created);
@@ -105,7 +106,7 @@ open_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_open_named(o.plan.path, o.oflag, o.plan.mode, &fd);
-    return finish(&o, error, fd, o.name.text);
+    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(publish_shm_doc,
@@ -122,7 +123,7 @@ publish_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_publish(&o.plan, o.oflag, &fd, &o.created);
-    return finish(&o, error, fd, o.name.text);
+    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(supersede_shm_doc,
@@ -140,7 +141,7 @@ supersede_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     int error = shm_supersede(&o.plan, &fd);
     o.created = true;
-    return finish(&o, error, fd, o.name.text);
+    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(delete_shm_doc,
@@ -195,8 +196,12 @@ make_nameless_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_make_nameless(&o.plan, &fd);
-    return finish(&o, error, fd, NULL);
+    return finish(&o, error, fd, NULL, shm_room_note(error, -1));
 }
+
+#define HUGE_PAGE_NOTE                                                                        \
+    "the size must be a multiple of the huge page size, a size that the system has, and "     \
+    "/proc/sys/vm/nr_hugepages sets how many pages there are"
 
 PyDoc_STRVAR(make_memfd_doc, "make_memfd($module, type, name, oflag, mode, size, reserve, "
                              "sealable, huge_page_size, /)\n--\n\n"
@@ -215,7 +220,10 @@ make_memfd(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_make_memfd(&o.plan, sealable != 0, (size_t)huge_page_size, &fd);
-    return finish(&o, error, fd, NULL);
+    PyObject *note = huge_page_size == 0 ? shm_room_note(error, -1)
+                     : error == 0        ? NULL
+                                         : PyUnicode_FromString(HUGE_PAGE_NOTE);
+    return finish(&o, error, fd, NULL, note);
 }
 
 PyMethodDef shm_opening_functions[] = {

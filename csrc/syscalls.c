@@ -7,6 +7,7 @@
 #ifdef __linux__
 #include <linux/magic.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #endif
 #ifdef __APPLE__
@@ -523,24 +524,52 @@ shm_sys_madvise(void *addr, size_t length, int advice)
     return error;
 }
 
+#ifdef __linux__
+
+/* For Linux before 5.14: the kernel reads a byte of each page for us, and says
+   EFAULT where it would have killed us for reading it ourselves. */
+static int
+populate_by_reading(char *addr, size_t length)
+{
+    enum { BATCH = 64 };
+    char bytes[BATCH];
+    struct iovec pages[BATCH];
+    size_t page_size = shm_sys_page_size();
+    for (size_t at = 0; at < length;) {
+        size_t count = 0;
+        for (; count < BATCH && at < length; count++, at += page_size) {
+            pages[count] = (struct iovec){.iov_base = addr + at, .iov_len = 1};
+        }
+        struct iovec local = {.iov_base = bytes, .iov_len = count};
+        ssize_t got = process_vm_readv(getpid(), &local, 1, pages, count, 0);
+        if (got != (ssize_t)count) {
+            return got < 0 ? errno : EFAULT;
+        }
+    }
+    return 0;
+}
+
 int
 shm_sys_populate(void *addr, size_t length, bool write)
 {
-#ifdef MADV_POPULATE_WRITE
     int error;
     do {
         error = madvise(addr, length, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0
                     ? errno
                     : 0;
     } while (error == EINTR || error == EAGAIN);
-    return error;
-#else
-    (void)addr;
-    (void)length;
-    (void)write;
-    return ENOTSUP;
-#endif
+    return error == EINVAL ? populate_by_reading(addr, length) : error;
 }
+
+#else
+
+int
+shm_sys_populate(void *Py_UNUSED(addr), size_t Py_UNUSED(length), bool Py_UNUSED(write))
+{
+    return ENOTSUP;
+}
+
+#endif
 
 int
 shm_sys_mlock(void *addr, size_t length)

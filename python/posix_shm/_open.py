@@ -223,7 +223,11 @@ def open_anonymous_reserving(
     reserve: bool,
 ) -> SharedMemoryObject:
     """:func:`open_anonymous_shm`, where the memory of ``size`` bytes need not be reserved."""
-    _check_words(direction, None, None)
+    try:
+        oflag = _ACCESS[direction]
+    except (KeyError, TypeError):
+        _check_words(direction, None, None)
+        raise
     mode = bits("permission", permissions)
     length = 0 if size is None else size
     if sealable or huge_pages:
@@ -231,7 +235,6 @@ def open_anonymous_reserving(
         return _shm.make_memfd(
             SharedMemoryObject, None, _shm.O_RDWR, mode, length, reserve, sealable, page_size
         )
-    oflag = _ACCESS[direction]
     for _ in range(attempts):
         try:
             return _shm.make_nameless_shm(
