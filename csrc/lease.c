@@ -2,9 +2,7 @@
 
 #include <sched.h>
 
-/* Two flags; the rest of the word counts the leases that are out.  OPEN is a
-   flag that is set, not CLOSED, so that zeroed memory is a closed lease. */
-#define OPEN ((size_t)1)
+#define OPEN SHM_LEASE_OPEN
 #define ALONE ((size_t)2)
 #define ONE ((size_t)4)
 
@@ -12,12 +10,6 @@ void
 shm_lease_open(shm_lease *lease)
 {
     atomic_store(&lease->state, OPEN);
-}
-
-bool
-shm_lease_is_open(shm_lease *lease)
-{
-    return (atomic_load_explicit(&lease->state, memory_order_acquire) & OPEN) != 0;
 }
 
 size_t

@@ -152,8 +152,10 @@ map_pages(MappingObject *self, int fd, char *addr)
     int flags = self->flags;
     char *hint = addr == NULL ? NULL : addr - self->within;
     if (flags & MAP_FIXED) {
+        if (addr == NULL) { /* root could have the page that NULL points to */
+            return EINVAL;
+        }
         flags = (flags & ~MAP_FIXED) | SHM_MAP_FIXED_NOREPLACE;
-        hint = addr - self->within;
     }
     void *pages;
     int error =
@@ -171,6 +173,13 @@ map_pages(MappingObject *self, int fd, char *addr)
 }
 
 static PyObject *
+input_note(void)
+{
+    return PyUnicode_FromString("the object is opened for input; direction=\"io\" allows "
+                                "writing");
+}
+
+static PyObject *
 note_for_mmap(int error, int fd, int prot)
 {
     int access;
@@ -179,8 +188,7 @@ note_for_mmap(int error, int fd, int prot)
     }
     if ((error == EACCES || error == EPERM) && prot & PROT_WRITE &&
         shm_sys_access_mode(fd, &access) == 0 && access == O_RDONLY) {
-        return PyUnicode_FromString("the object is opened for input; direction=\"io\" "
-                                    "allows writing");
+        return input_note();
     }
     return shm_room_note(error, fd);
 }
@@ -363,7 +371,9 @@ mapping_getbuffer(PyObject *op, Py_buffer *view, int flags)
         return -1;
     }
     if (check_access(self) == 0) {
-        atomic_store(&self->exported, true);
+        if (!atomic_load(&self->exported)) {
+            atomic_store(&self->exported, true);
+        }
         if (PyBuffer_FillInfo(view, op, first_byte(self), self->length, !is_writable(self),
                               flags) == 0) {
             return 0;
@@ -381,33 +391,48 @@ mapping_releasebuffer(PyObject *op, Py_buffer *Py_UNUSED(view))
 
 /* ---- items and slices ------------------------------------------------- */
 
-/* Moves bytes of pages that the caller has a lease on. */
-static void
-copy(char *to, const char *from, Py_ssize_t length)
+/* A lease for moving `count` bytes. */
+static int
+take_to_move(MappingObject *self, Py_ssize_t count)
 {
-    if (length < LARGE) {
-        memmove(to, from, (size_t)length);
+    return count < LARGE ? take_briefly(self) : take(self);
+}
+
+static void
+give_back_moved(MappingObject *self, Py_ssize_t count)
+{
+    if (count < LARGE) {
+        give_back_briefly(self);
+    }
+    else {
+        give_back(self);
+    }
+}
+
+/* Bytes from every `from_step`th place to every `to_step`th. */
+static void
+move_now(char *to, Py_ssize_t to_step, const char *from, Py_ssize_t from_step,
+         Py_ssize_t count)
+{
+    if (to_step == 1 && from_step == 1) {
+        memmove(to, from, (size_t)count);
+        return;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        to[i * to_step] = from[i * from_step];
+    }
+}
+
+static void
+move(char *to, Py_ssize_t to_step, const char *from, Py_ssize_t from_step, Py_ssize_t count)
+{
+    if (count < LARGE) {
+        move_now(to, to_step, from, from_step, count);
         return;
     }
     Py_BEGIN_ALLOW_THREADS;
-    memmove(to, from, (size_t)length);
+    move_now(to, to_step, from, from_step, count);
     Py_END_ALLOW_THREADS;
-}
-
-static void
-gather(char *to, const char *from, Py_ssize_t count, Py_ssize_t step)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        to[i] = from[i * step];
-    }
-}
-
-static void
-scatter(char *to, const char *from, Py_ssize_t count, Py_ssize_t step)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        to[i * step] = from[i];
-    }
 }
 
 static Py_ssize_t
@@ -456,21 +481,20 @@ mapping_item(PyObject *op, Py_ssize_t index)
 static PyObject *
 mapping_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step)
 {
-    if (take(self) < 0) {
+    Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, count);
+    if (bytes == NULL || take_to_move(self, count) < 0) {
+        Py_XDECREF(bytes);
         return NULL;
     }
-    PyObject *bytes = NULL;
-    if (check_access(self) == 0) {
-        Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
-        bytes = PyBytes_FromStringAndSize(NULL, count);
-        if (bytes != NULL && step == 1) {
-            copy(PyBytes_AsString(bytes), first_byte(self) + start, count);
-        }
-        else if (bytes != NULL) {
-            gather(PyBytes_AsString(bytes), first_byte(self) + start, count, step);
-        }
+    int result = check_access(self);
+    if (result == 0) {
+        move(PyBytes_AsString(bytes), 1, first_byte(self) + start, step, count);
     }
-    give_back(self);
+    give_back_moved(self, count);
+    if (result < 0) {
+        Py_CLEAR(bytes);
+    }
     return bytes;
 }
 
@@ -478,7 +502,7 @@ static PyObject *
 mapping_subscript(PyObject *op, PyObject *key)
 {
     MappingObject *self = (MappingObject *)op;
-    if (PyIndex_Check(key)) {
+    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
         Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
         if (index == -1 && PyErr_Occurred()) {
             return NULL;
@@ -499,7 +523,7 @@ mapping_subscript(PyObject *op, PyObject *key)
 static int
 assign_item(MappingObject *self, Py_ssize_t index, PyObject *value)
 {
-    if (!PyIndex_Check(value)) {
+    if (!PyLong_CheckExact(value) && !PyIndex_Check(value)) {
         PyErr_SetString(PyExc_TypeError, "a mapping's item must be an int");
         return -1;
     }
@@ -524,32 +548,50 @@ assign_item(MappingObject *self, Py_ssize_t index, PyObject *value)
     return result;
 }
 
+/* `from` is not part of the mapping, or `step` is 1. */
 static int
-assign_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step,
-             const Py_buffer *source)
+assign_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t count, Py_ssize_t step,
+             const char *from)
 {
-    if (take(self) < 0) {
+    if (take_to_move(self, count) < 0) {
         return -1;
     }
-    int result = -1;
-    if (check_writable(self) == 0) {
-        Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
-        if (source->len != count) {
-            PyErr_Format(PyExc_IndexError,
-                         "a slice of %zd bytes of a mapping was assigned %zd bytes", count,
-                         source->len);
-        }
-        else {
-            result = 0;
-            if (step == 1) {
-                copy(first_byte(self) + start, source->buf, count);
-            }
-            else {
-                scatter(first_byte(self) + start, source->buf, count, step);
-            }
-        }
+    int result = check_writable(self);
+    if (result == 0) {
+        move(first_byte(self) + start, step, from, 1, count);
     }
-    give_back(self);
+    give_back_moved(self, count);
+    return result;
+}
+
+/* Whether two ranges of addresses have any in common. */
+static bool
+overlap(const char *a, Py_ssize_t a_length, const char *b, Py_ssize_t b_length)
+{
+    return (uintptr_t)a < (uintptr_t)b + (size_t)b_length &&
+           (uintptr_t)b < (uintptr_t)a + (size_t)a_length;
+}
+
+static int
+assign_bytes_to_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step,
+                      const Py_buffer *source)
+{
+    Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+    if (source->len != count) {
+        PyErr_Format(PyExc_IndexError,
+                     "a slice of %zd bytes of a mapping was assigned %zd bytes", count,
+                     source->len);
+        return -1;
+    }
+    if (step == 1 || !overlap(source->buf, count, first_byte(self), self->length)) {
+        return assign_slice(self, start, count, step, source->buf);
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(source->buf, count);
+    if (bytes == NULL) {
+        return -1;
+    }
+    int result = assign_slice(self, start, count, step, PyBytes_AsString(bytes));
+    Py_DECREF(bytes);
     return result;
 }
 
@@ -561,7 +603,7 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
         PyErr_SetString(PyExc_TypeError, "a mapping's items can't be deleted");
         return -1;
     }
-    if (PyIndex_Check(key)) {
+    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
         Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
         if (index == -1 && PyErr_Occurred()) {
             return -1;
@@ -575,7 +617,7 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
             PyObject_GetBuffer(value, &source, PyBUF_SIMPLE) < 0) {
             return -1;
         }
-        int result = assign_slice(self, start, stop, step, &source);
+        int result = assign_bytes_to_slice(self, start, stop, step, &source);
         PyBuffer_Release(&source);
         return result;
     }
@@ -983,6 +1025,10 @@ mapping_protect(PyObject *op, PyObject *arg)
         if (self->guard != NULL) {
             shm_guard_protect(self->guard, prot);
         }
+    }
+    else if (error == EACCES) {
+        shm_set_mmap_error(self->state, error, self->name, input_note());
+        error = SHM_INTERRUPTED;
     }
     return end_call(self, error);
 }

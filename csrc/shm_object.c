@@ -484,6 +484,18 @@ object_chown(PyObject *op, PyObject *args, PyObject *kwargs)
     return end_call(self, shm_sys_fchown(self->fd, (uid_t)uid, (gid_t)gid), NULL);
 }
 
+/* An `offset` of NULL is 0. */
+static int
+audit_mmap(ShmObject *self, PyObject *length, int prot, int flags, PyObject *offset)
+{
+    PyObject *name = self->name == NULL ? Py_None : self->name;
+    PyObject *args =
+        offset == NULL
+            ? Py_BuildValue("(sOOiii)", "posix_shm.mmap", name, length, prot, flags, 0)
+            : Py_BuildValue("(sOOiiO)", "posix_shm.mmap", name, length, prot, flags, offset);
+    return shm_audit(self->state, args);
+}
+
 PyDoc_STRVAR(mmap_doc,
              "_mmap($self, type, length, addr, protections, flags, offset, guard, /)\n--\n\n"
              "mmap(), with ints; protections of None are those of the direction.");
@@ -513,9 +525,7 @@ object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     request.name = self->name;
     request.addr = addr;
     request.guard = guard != 0;
-    PyObject *name = self->name == NULL ? Py_None : self->name;
-    if (shm_audit(self->state, Py_BuildValue("(sOOiiO)", "posix_shm.mmap", name, args[1],
-                                             request.prot, request.flags, args[5])) < 0 ||
+    if (audit_mmap(self, args[1], request.prot, request.flags, args[5]) < 0 ||
         take(self) < 0) {
         return NULL;
     }
@@ -673,8 +683,9 @@ object_getbuffer(PyObject *op, Py_buffer *view, int flags)
     struct stat st;
     place *p = NULL;
     int readonly = self->access == O_RDONLY;
+    int prot = readonly ? PROT_READ : PROT_READ | PROT_WRITE;
     view->obj = NULL;
-    if (take(self) < 0) {
+    if (audit_mmap(self, Py_None, prot, MAP_SHARED, NULL) < 0 || take(self) < 0) {
         return -1;
     }
     int error = shm_sys_fstat(self->fd, &st);
@@ -684,7 +695,7 @@ object_getbuffer(PyObject *op, Py_buffer *view, int flags)
         error = SHM_INTERRUPTED;
     }
     if (error == 0) {
-        error = map_view(self, &st, readonly ? PROT_READ : PROT_READ | PROT_WRITE, &p);
+        error = map_view(self, &st, prot, &p);
     }
     give_back(self);
     if (error != 0) {

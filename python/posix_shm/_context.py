@@ -86,12 +86,11 @@ class _OpenedAndMapped:
         return shm, self._mapping
 
     def _give_size(self, shm: SharedMemoryObject) -> None:
-        if self._truncate:
-            if self._reserve:  # first: if there is no room, the object stays as it is
-                shm.reserve(self._size)
+        reserve = self._reserve and shm.direction == "io"
+        if reserve:  # first: if there is no room, the object stays as it is
+            shm.reserve(self._size if self._truncate else None)
+        if self._truncate and shm.size != self._size:
             shm.truncate(self._size)
-        elif self._reserve and shm.direction == "io":
-            shm.reserve()
 
     def __exit__(
         self,

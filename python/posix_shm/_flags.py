@@ -6,6 +6,7 @@ or ``_``.  A new flag is a new row, and a new alias is one more name in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntFlag
 from functools import reduce
 from operator import or_
@@ -14,7 +15,6 @@ from . import _shm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Literal
 
     Flags = int | str | Iterable[int | str]
@@ -98,12 +98,9 @@ def bits(kind: Kind, flags: Flags) -> int:
     """The bits that flags stand for: :func:`posix_shm._words.bits`, every time anew."""
     if isinstance(flags, (int, str)):
         return _bits_of_one(kind, flags)
-    try:
-        items = list(flags)
-    except TypeError:
-        raise TypeError(
-            f"flags must be an int, a word or an iterable of them, not {flags!r}"
-        ) from None
+    if not isinstance(flags, Iterable) or isinstance(flags, (bytes, bytearray, memoryview)):
+        raise TypeError(f"flags must be an int, a word or an iterable of them, not {flags!r}")
+    items = list(flags)
     values = [_bits_of_one(kind, item) for item in items]
     if kind == "protection" and len(values) > 1 and Protection.NONE in values:
         raise ValueError(f'the protection "none" stands alone, unlike in {flags!r}')

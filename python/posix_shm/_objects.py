@@ -92,9 +92,12 @@ class Mapping(_shm.Mapping):
         """
         import numpy as np
 
+        self.check()
         item_type = np.dtype(dtype)
         if item_type.hasobject:
             raise ValueError(f"an array of {item_type} holds pointers of this process only")
+        if offset < 0 or np.min(shape, initial=0) < 0:
+            raise ValueError(f"offset {offset} and shape {shape} must not be negative")
         pages = np.frombuffer(memoryview(self), np.uint8)
         return np.ndarray(shape, item_type, pages, offset, order=order)
 
