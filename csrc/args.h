@@ -20,38 +20,27 @@ typedef struct {
 
 /* A str, bytes or path; ShmError with EINVAL or ENAMETOOLONG if no object can
    have it. */
-int
-shm_name_from(shm_state *, PyObject *arg, shm_name *name);
-void
-shm_name_clear(shm_name *name);
+int shm_name_from(shm_state *, PyObject *arg, shm_name *name);
+void shm_name_clear(shm_name *name);
 
 /* "takes 2 arguments (3 given)" where it is so. */
-int
-shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted);
+int shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 
 /* The only argument of a METH_FASTCALL | METH_KEYWORDS function, which may be
    given by its name; `value` is left alone if it is not given. */
-int
-shm_single_argument(const char *function, const char *argument, PyObject *const *args,
-                    Py_ssize_t nargs, PyObject *kwnames, PyObject **value);
+int shm_single_argument(const char *function, const char *argument, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames, PyObject **value);
 
 /* An int; OverflowError if the C type can't hold it. */
-int
-shm_int_from(PyObject *arg, int *value);
-int
-shm_mode_from(PyObject *arg, mode_t *mode);
-int
-shm_offset_from(PyObject *arg, off_t *value);
-int
-shm_size_from(PyObject *arg, size_t *value);
-int
-shm_address_from(PyObject *arg, void **address);
+int shm_int_from(PyObject *arg, int *value);
+int shm_mode_from(PyObject *arg, mode_t *mode);
+int shm_offset_from(PyObject *arg, off_t *value);
+int shm_size_from(PyObject *arg, size_t *value);
+int shm_address_from(PyObject *arg, void **address);
 /* What can't be a descriptor is -1. */
-int
-shm_descriptor_from(PyObject *arg, int *fd);
+int shm_descriptor_from(PyObject *arg, int *fd);
 /* None is -1, which chown leaves alone. */
-int
-shm_id_from(PyObject *arg, unsigned int *id);
+int shm_id_from(PyObject *arg, unsigned int *id);
 /* A range of bytes of something that has a size. */
 typedef struct {
     Py_ssize_t offset;
@@ -61,10 +50,8 @@ typedef struct {
 
 /* Numbers that nothing can be as large as are clipped, so that the range is
    found to be outside.  A length of None is "to the end". */
-int
-shm_extent_from(PyObject *offset, PyObject *length, shm_extent *extent);
+int shm_extent_from(PyObject *offset, PyObject *length, shm_extent *extent);
 /* Whether the range lies inside `size` bytes; fills in `length`. */
-bool
-shm_extent_fit(shm_extent *extent, Py_ssize_t size);
+bool shm_extent_fit(shm_extent *extent, Py_ssize_t size);
 
 #endif

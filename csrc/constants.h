@@ -4,7 +4,6 @@
 
 #include "compat.h"
 
-int
-shm_constants_init(PyObject *module);
+int shm_constants_init(PyObject *module);
 
 #endif

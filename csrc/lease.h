@@ -24,28 +24,31 @@ typedef enum {
 } shm_lease_closing;
 
 /* A lease that was never open counts as closed: zeroed memory is one. */
-void
-shm_lease_open(shm_lease *);
-bool
-shm_lease_is_open(shm_lease *);
+void shm_lease_open(shm_lease *);
 /* How many are out. */
-size_t
-shm_lease_count(shm_lease *);
+size_t shm_lease_count(shm_lease *);
 /* False if it is closed. */
-bool
-shm_lease_take(shm_lease *);
+bool shm_lease_take(shm_lease *);
 /* True if it is closed and this was the last: the caller disposes. */
-bool
-shm_lease_give_back(shm_lease *);
-shm_lease_closing
-shm_lease_close(shm_lease *);
+bool shm_lease_give_back(shm_lease *);
+shm_lease_closing shm_lease_close(shm_lease *);
 /* Closes it only if no lease is out; true means the caller disposes. */
-bool
-shm_lease_close_if_idle(shm_lease *);
+bool shm_lease_close_if_idle(shm_lease *);
 /* Keeps everybody out for a moment, if no lease is out and it is open. */
-bool
-shm_lease_take_alone(shm_lease *);
-void
-shm_lease_give_back_alone(shm_lease *);
+bool shm_lease_take_alone(shm_lease *);
+void shm_lease_give_back_alone(shm_lease *);
+
+/* ---- what every access to an item asks, and so must cost nothing ------ */
+
+/* One flag and room for another; the rest of the word counts the leases that
+   are out.  The flag is OPEN, not CLOSED, so that zeroed memory is a closed
+   lease. */
+#define SHM_LEASE_OPEN ((size_t)1)
+
+static inline bool
+shm_lease_is_open(shm_lease *lease)
+{
+    return (atomic_load_explicit(&lease->state, memory_order_acquire) & SHM_LEASE_OPEN) != 0;
+}
 
 #endif

@@ -9,8 +9,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-int
-shm_mapping_init(PyObject *module, shm_state *);
+int shm_mapping_init(PyObject *module, shm_state *);
 
 typedef struct {
     PyObject *name;    /* of the object, or NULL: for messages */
@@ -23,7 +22,7 @@ typedef struct {
 
 /* A new mapping of what `fd` refers to, an instance of `type`, a subtype of
    the state's Mapping.  Needs `fd` no longer than the call lasts. */
-PyObject *
-shm_mapping_new(shm_state *, PyTypeObject *type, int fd, const shm_mapping_request *);
+PyObject *shm_mapping_new(shm_state *, PyTypeObject *type, int fd,
+                          const shm_mapping_request *);
 
 #endif

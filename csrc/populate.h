@@ -10,7 +10,6 @@
    threads share them, the calling one among them, which lets the GIL go and
    runs signal handlers now and then.  Returns what the functions of syscalls.h
    return; EFAULT where there is no memory behind a page. */
-int
-shm_populate(void *start, size_t length, bool write, int workers);
+int shm_populate(void *start, size_t length, bool write, int workers);
 
 #endif

@@ -25,23 +25,17 @@ typedef struct {
 
 /* Opens what `oflag` says (O_CREAT, O_EXCL, O_TRUNC, as for shm_open).
    `created` tells whether the object is a new one. */
-int
-shm_publish(const shm_blueprint *, int oflag, int *fd, bool *created);
+int shm_publish(const shm_blueprint *, int oflag, int *fd, bool *created);
 /* The name refers to a new object afterwards, whatever it was before. */
-int
-shm_supersede(const shm_blueprint *, int *fd);
+int shm_supersede(const shm_blueprint *, int *fd);
 /* Takes the name away again, if it is still this object's. */
-int
-shm_unpublish(int fd, const char *path);
+int shm_unpublish(int fd, const char *path);
 /* shm_open, but an object of another user that fs.protected_regular refuses to
    O_CREAT is opened without it. */
-int
-shm_open_named(const char *path, int oflag, mode_t mode, int *fd);
+int shm_open_named(const char *path, int oflag, mode_t mode, int *fd);
 /* Makes a new object under the name and takes the name away at once. */
-int
-shm_make_nameless(const shm_blueprint *, int *fd);
+int shm_make_nameless(const shm_blueprint *, int *fd);
 /* A new object that never had a name (memfd_create), always read-write. */
-int
-shm_make_memfd(const shm_blueprint *, bool sealable, size_t huge_page_size, int *fd);
+int shm_make_memfd(const shm_blueprint *, bool sealable, size_t huge_page_size, int *fd);
 
 #endif

@@ -13,12 +13,10 @@
    it is shorter.  Returns what the functions of syscalls.h return; on failure
    the object is as it was.  Where the system has no such call, the object
    only grows. */
-int
-shm_reserve(int fd, off_t size);
+int shm_reserve(int fd, off_t size);
 
 /* What to tell a user who got `error` from something that needs memory: a new
    str for ENOSPC, otherwise NULL.  `fd` may be -1. */
-PyObject *
-shm_room_note(int error, int fd);
+PyObject *shm_room_note(int error, int fd);
 
 #endif

@@ -19,14 +19,11 @@ typedef struct shm_guard shm_guard;
 
 /* Guards `length` bytes of pages of `page_size` bytes from `start` on, and sets
    `faulted` when it has to replace one.  Returns 0 or an errno. */
-int
-shm_guard_add(void *start, size_t length, size_t page_size, int prot, atomic_bool *faulted,
-              shm_guard **);
+int shm_guard_add(void *start, size_t length, size_t page_size, int prot, atomic_bool *faulted,
+                  shm_guard **);
 /* Ends it.  No handler is at work on the range when it returns. */
-void
-shm_guard_remove(shm_guard *);
+void shm_guard_remove(shm_guard *);
 /* Pages of zeros get this protection from now on. */
-void
-shm_guard_protect(shm_guard *, int prot);
+void shm_guard_protect(shm_guard *, int prot);
 
 #endif
