@@ -144,6 +144,25 @@ supersede_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
 }
 
+PyDoc_STRVAR(draft_shm_doc,
+             "draft_shm($module, type, name, oflag, mode, size, reserve, supersede, /)\n--\n\n"
+             "Make an object that only has its name after _publish(supersede).\n\n"
+             "Raises ShmError with ENOTSUP where the system has no such objects.");
+
+static PyObject *
+draft_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    opening o;
+    int supersede, fd = -1;
+    if (shm_check_arg_count("draft_shm", nargs, 7) < 0 ||
+        (supersede = PyObject_IsTrue(args[6])) < 0 || begin_with_size(&o, module, args) < 0) {
+        return NULL;
+    }
+    int error = shm_draft(&o.plan, supersede != 0, &fd);
+    o.created = true;
+    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
+}
+
 PyDoc_STRVAR(delete_shm_doc,
              "delete_shm($module, /, name)\n--\n\n"
              "Remove the name of an object; it lives until the last process lets go of it.\n\n"
@@ -231,6 +250,7 @@ PyMethodDef shm_opening_functions[] = {
     {"publish_shm", (PyCFunction)(void (*)(void))publish_shm, METH_FASTCALL, publish_shm_doc},
     {"supersede_shm", (PyCFunction)(void (*)(void))supersede_shm, METH_FASTCALL,
      supersede_shm_doc},
+    {"draft_shm", (PyCFunction)(void (*)(void))draft_shm, METH_FASTCALL, draft_shm_doc},
     {"make_nameless_shm", (PyCFunction)(void (*)(void))make_nameless_shm, METH_FASTCALL,
      make_nameless_shm_doc},
     {"make_memfd", (PyCFunction)(void (*)(void))make_memfd, METH_FASTCALL, make_memfd_doc},

@@ -76,9 +76,8 @@ make_unnamed(const shm_blueprint *plan, int *fd)
     return error;
 }
 
-/* Puts an unnamed object in the place of whatever has the name. */
-static int
-link_over(int fd, const char *path)
+int
+shm_link_over(int fd, const char *path)
 {
     char temporary[sizeof "/.psm-" + 16];
     int error = shm_sys_link(fd, path);
@@ -148,12 +147,18 @@ publish_in_steps(const shm_blueprint *plan, int *fd)
 
 /* ---- the ways to open ------------------------------------------------- */
 
+/* Spares the memory of a large object that can't have its name. */
+static bool
+is_taken(const char *path)
+{
+    struct stat st;
+    return shm_sys_stat(path, &st) == 0;
+}
+
 static int
 publish_new(const shm_blueprint *plan, int *fd)
 {
-    struct stat st;
-    /* Spares the memory of a large object that can't have its name. */
-    if (shm_sys_stat(plan->path, &st) == 0) {
+    if (is_taken(plan->path)) {
         return EEXIST;
     }
     int error = publish_in_one_step(plan, shm_sys_link, fd);
@@ -234,7 +239,7 @@ shm_publish(const shm_blueprint *plan, int oflag, int *fd, bool *created)
 int
 shm_supersede(const shm_blueprint *plan, int *fd)
 {
-    int error = publish_in_one_step(plan, link_over, fd);
+    int error = publish_in_one_step(plan, shm_link_over, fd);
     if (error != ENOTSUP) {
         return error;
     }
@@ -249,6 +254,12 @@ shm_supersede(const shm_blueprint *plan, int *fd)
         }
     } while (PyErr_CheckSignals() == 0);
     return SHM_INTERRUPTED;
+}
+
+int
+shm_draft(const shm_blueprint *plan, bool supersede, int *fd)
+{
+    return !supersede && is_taken(plan->path) ? EEXIST : make_unnamed(plan, fd);
 }
 
 int

@@ -28,6 +28,11 @@ typedef struct {
 int shm_publish(const shm_blueprint *, int oflag, int *fd, bool *created);
 /* The name refers to a new object afterwards, whatever it was before. */
 int shm_supersede(const shm_blueprint *, int *fd);
+/* A new object without its name, so that it can be filled before shm_sys_link
+   or shm_link_over gives it one; ENOTSUP where there is no such thing. */
+int shm_draft(const shm_blueprint *, bool supersede, int *fd);
+/* Puts an unnamed object in the place of whatever has the name. */
+int shm_link_over(int fd, const char *path);
 /* Takes the name away again, if it is still this object's. */
 int shm_unpublish(int fd, const char *path);
 /* shm_open, but an object of another user that fs.protected_regular refuses to

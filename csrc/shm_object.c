@@ -535,6 +535,45 @@ object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     return mapping;
 }
 
+/* A call that does something with the object and its name. */
+static PyObject *
+call_with_path(ShmObject *self, int (*call)(int fd, const char *path))
+{
+    if (self->name == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the shared memory object has no name");
+        return NULL;
+    }
+    PyObject *path = PyUnicode_EncodeFSDefault(self->name);
+    if (path == NULL) {
+        return NULL;
+    }
+    int error = SHM_INTERRUPTED;
+    if (take(self) == 0) {
+        error = call(self->fd, PyBytes_AsString(path));
+        give_back(self);
+    }
+    Py_DECREF(path);
+    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error, NULL);
+}
+
+PyDoc_STRVAR(
+    publish_doc,
+    "_publish($self, supersede, /)\n--\n\n"
+    "Give an object of draft_shm its name.\n\n"
+    "Raises ShmExistsError if the name is taken and is not to be superseded, ShmError\n"
+    "with ENOTSUP where the system can't do it.");
+
+static PyObject *
+object_publish(PyObject *op, PyObject *arg)
+{
+    ShmObject *self = (ShmObject *)op;
+    int supersede = PyObject_IsTrue(arg);
+    if (supersede < 0) {
+        return NULL;
+    }
+    return call_with_path(self, supersede ? shm_link_over : shm_sys_link);
+}
+
 PyDoc_STRVAR(unpublish_doc,
              "_unpublish($self, /)\n--\n\n"
              "Delete the name if opening this made the object and the name is still its.");
@@ -546,17 +585,7 @@ object_unpublish(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (!self->created || self->name == NULL) {
         Py_RETURN_NONE;
     }
-    PyObject *path = PyUnicode_EncodeFSDefault(self->name);
-    if (path == NULL) {
-        return NULL;
-    }
-    int error = SHM_INTERRUPTED;
-    if (take(self) == 0) {
-        error = shm_unpublish(self->fd, PyBytes_AsString(path));
-        give_back(self);
-    }
-    Py_DECREF(path);
-    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error, NULL);
+    return call_with_path(self, shm_unpublish);
 }
 
 PyDoc_STRVAR(seal_doc, "_seal($self, seals, /)\n--\n\n"
@@ -725,6 +754,7 @@ static PyMethodDef object_methods[] = {
     {"close", object_close, METH_NOARGS, close_doc},
     {"detach", object_detach, METH_NOARGS, detach_doc},
     {"_chmod", object_chmod, METH_O, chmod_doc},
+    {"_publish", object_publish, METH_O, publish_doc},
     {"_unpublish", object_unpublish, METH_NOARGS, unpublish_doc},
     {"_seal", object_seal, METH_O, seal_doc},
     {"_mmap", (PyCFunction)(void (*)(void))object_mmap, METH_FASTCALL, mmap_doc},
