@@ -14,6 +14,12 @@ from . import support
 _numbers = itertools.count()
 
 
+def pytest_collection_finish() -> None:
+    """Take what was there before the tests out of every collection after one of them."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test there are the descriptors, mappings and objects that there were before.
