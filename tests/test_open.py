@@ -431,6 +431,7 @@ def test_a_size_that_cannot_be_leaves_everything_as_it_was(
     assert exists(name) == there
     if there:
         assert path_of(name).stat().st_ino == before
+        assert path_of(name).stat().st_size == len(CONTENT)
         assert path_of(name).read_bytes() == CONTENT
 
 
