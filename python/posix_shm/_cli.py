@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
+import io
+import os
+import re
+import signal
 import sys
 
-from . import MmapError, ShmError, delete_shm, open_shm
+from . import ShmDoesNotExistError, ShmError, ShmPermissionError, delete_shm, open_shm
 from ._open import fresh_name
+from ._show import blind_spots, details, listing, message, on_one_line, question, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._objects import SharedMemoryObject
+    from ._survey import Survey
+
+PROGRAM = "posix-shm"
+
+
+def _complain(text: str) -> None:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+# ---- demo --------------------------------------------------------------------------------------
 
 COUNT = 10
 
 
-def _demo() -> None:
+def _demo(args: argparse.Namespace) -> int:
     """The seed's usage example, with the reader in a second process."""
+    if args.read is not None:
+        return _read_demo(args.read)
+    import subprocess
+
     item_size = memoryview(b"").cast("i").itemsize
     name = fresh_name()
     with open_shm(name, direction="io", if_exists="error", size=COUNT * item_size) as shm:
@@ -22,33 +44,253 @@ def _demo() -> None:
             with shm.mmap(protections="write") as mapping, memoryview(mapping).cast("i") as ints:
                 for i in range(COUNT):
                     ints[i] = i * 10
-                print(f"wrote {COUNT} ints through a mapping in this process")
-                sys.stdout.flush()
+                print(f"wrote {COUNT} ints through a mapping in this process", flush=True)
                 reader = [sys.executable, "-m", "posix_shm", "demo", "--read", name]
-                subprocess.run(reader, check=True)
+                code = subprocess.run(reader, check=False).returncode
         finally:
             delete_shm(name)
     print(f"deleted {name}")
+    return code
 
 
-def _demo_reader(name: str) -> None:
+def _read_demo(name: str) -> int:
     """The second process."""
     with open_shm(name) as shm, shm.mmap() as mapping, memoryview(mapping).cast("i") as ints:
         print("read through a mapping in another process, without a copy:")
         print(*ints)
+    return 0
+
+
+# ---- ls and stat -------------------------------------------------------------------------------
+
+
+def _ls(args: argparse.Namespace) -> int:
+    from ._survey import objects, survey
+
+    found = objects()
+    seen = survey(found)
+    if args.json:
+        import json
+
+        print(json.dumps([record(one, seen) for one in found], indent=2))
+    else:
+        print(listing(found, seen, in_bytes=args.bytes))
+    _complain_of_blind_spots(seen)
+    return 0
+
+
+def _stat(args: argparse.Namespace) -> int:
+    from ._survey import Found, path_of, survey
+
+    try:
+        with open_shm(args.name) as shm:
+            one, seals = Found(str(shm.name), shm.stat()), _seals(shm)
+    except ShmPermissionError as error:
+        one = Found(error.filename, os.lstat(path_of(error.filename)))
+        seals = "? (no permission to open it)"
+    seen = survey([one])
+    print(details(one, seals, seen))
+    _complain_of_blind_spots(seen)
+    return 0
+
+
+def _seals(shm: SharedMemoryObject) -> str:
+    try:
+        return ", ".join(sorted(shm.seals)) or "none"
+    except ShmError:  # the system has no seals
+        return "none"
+
+
+def _complain_of_blind_spots(seen: Survey) -> None:
+    for spot in blind_spots(seen):
+        _complain(spot)
+
+
+# ---- create, cat and rm ------------------------------------------------------------------------
+
+
+def _create(args: argparse.Namespace) -> int:
+    with open_shm(
+        args.name,
+        direction="io",
+        if_exists=args.if_exists,
+        if_does_not_exist="create",
+        permissions=0o600 if args.mode is None else args.mode,
+        size=args.size,
+    ) as shm:
+        if args.mode is not None:  # all of it, as `mkdir -m` does, whatever the umask is
+            shm.chmod(args.mode)
+    return 0
+
+
+def _cat(args: argparse.Namespace) -> int:
+    with open_shm(args.name) as shm:
+        if shm.size > 0:
+            with shm.mmap(guard=True) as mapping:
+                sys.stdout.buffer.write(mapping)
+    return 0
+
+
+def _rm(args: argparse.Namespace) -> int:
+    if args.unused:
+        return _rm_unused(args.names, ask=not args.yes)
+    if not args.names:
+        args.fail("NAME or --unused is required")
+    code = 0
+    for name in args.names:
+        try:
+            delete_shm(name)
+        except ShmError as error:
+            if not (args.force and isinstance(error, ShmDoesNotExistError)):
+                _complain(message(error))
+                code = 1
+    return code
+
+
+def _rm_unused(patterns: list[str], *, ask: bool) -> int:
+    from ._survey import delete_if_unused, objects, survey
+
+    found = [one for one in objects() if one.is_ours_to_delete and one.matches(patterns)]
+    seen = survey(found)
+    unused = [one for one in found if not seen.holders(one)]
+    _complain_of_blind_spots(seen)
+    if not unused:
+        print("nothing is unused")
+        return 0
+    print(listing(unused, seen), flush=True)
+    if ask:
+        answer = _answer(question(unused))
+        if answer.strip().lower() not in ("y", "yes"):
+            return 0
+    code = 0
+    for one in unused:
+        try:
+            if not delete_if_unused(one):
+                _complain(f"{on_one_line(one.name)}: left alone, because somebody uses it now")
+        except OSError as error:
+            _complain(message(error))
+            code = 1
+    return code
+
+
+def _answer(text: str) -> str:
+    print(text, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+        raise OSError("nobody answers, so nothing was removed; --yes does not ask")
+    return answer
+
+
+# ---- the command line itself -------------------------------------------------------------------
+
+
+def _size(text: str) -> int:
+    """The number of bytes that a user means."""
+    match = re.fullmatch(r"([0-9]+)(?:([KMGT])(?:iB)?)?", text, re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4096, 64M or 2GiB")
+    number, unit = match.groups("")
+    size = int(number) << 10 * " KMGT".index(unit.upper() or " ")
+    if size > sys.maxsize:
+        raise argparse.ArgumentTypeError(f"{text} is more than there can be")
+    return size
+
+
+def _mode(text: str) -> int:
+    """Permissions, in octal."""
+    if re.fullmatch("0?[0-7]{3}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three octal digits such as 640")
+    return int(text, 8)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="posix-shm", description="POSIX shared memory.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="List, make, read and remove POSIX shared memory objects."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    of_the_object = "of the object, with or without its slash"
+
     demo = commands.add_parser(
         "demo",
         help="write ten ints in one process, read them in another",
         description="Write ten ints through a mapping of a new shared memory object, read them "
         "through a mapping in a second process, and delete the object.",
     )
-    demo.add_argument("--read", metavar="NAME", help="be the second process")
-    demo.set_defaults(run=lambda args: _demo_reader(args.read) if args.read else _demo())
+    demo.add_argument("--read", metavar="NAME", help=argparse.SUPPRESS)  # for that process
+    demo.set_defaults(run=_demo)
+
+    ls = commands.add_parser(
+        "ls",
+        help="list the objects, and who holds them",
+        description="List the shared memory objects, and the processes that have them mapped or "
+        "open. RESIDENT is the memory that an object takes. AGE is the time since it got its size "
+        'or was written to, but not through a mapping. Held by "-" is by nobody, by "?" is by '
+        "nobody that could be seen.",
+    )
+    ls.add_argument("--bytes", action="store_true", help="show sizes exactly")
+    ls.add_argument("--json", action="store_true", help="for programs; numbers are exact")
+    ls.set_defaults(run=_ls)
+
+    stat = commands.add_parser(
+        "stat",
+        help="tell everything about an object",
+        description="Show an object's size, permissions, times and seals, and the processes that "
+        "have it mapped or open.",
+    )
+    stat.add_argument("name", metavar="NAME", help=of_the_object)
+    stat.set_defaults(run=_stat)
+
+    create = commands.add_parser(
+        "create",
+        help="make an object",
+        description="Make an object of zeros, and reserve its memory.",
+    )
+    create.add_argument("name", metavar="NAME", help=of_the_object)
+    create.add_argument(
+        "size", type=_size, metavar="SIZE", help="bytes, or with K, M, G, T: powers of 1024"
+    )
+    create.add_argument(
+        "--mode", type=_mode, help="permissions, in octal; without it 600, less the umask"
+    )
+    create.add_argument(
+        "--if-exists",
+        choices=("error", "truncate", "supersede"),
+        default="error",
+        help="what to do with an object of this name: fail (the default); empty it and give it "
+        "the new size; leave it to those who have it, and give its name to a new one",
+    )
+    create.set_defaults(run=_create)
+
+    cat = commands.add_parser(
+        "cat",
+        help="write the content of an object to standard output",
+        description="Write the content of an object to standard output.",
+    )
+    cat.add_argument("name", metavar="NAME", help=of_the_object)
+    cat.set_defaults(run=_cat)
+
+    rm = commands.add_parser(
+        "rm",
+        help="remove objects",
+        description="Remove the names of objects. Processes that hold an object keep it; its "
+        "memory is free when the last of them lets go of it.",
+    )
+    rm.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{of_the_object}; with --unused also a pattern such as 'frames-*'",
+    )
+    rm.add_argument(
+        "--unused",
+        action="store_true",
+        help="of your objects (root: of everybody's), or of those named, remove the ones that no "
+        "process holds, except semaphores; shows them and asks first",
+    )
+    rm.add_argument("--yes", action="store_true", help="with --unused: do not ask")
+    rm.add_argument("-f", "--force", action="store_true", help="ignore names that do not exist")
+    rm.set_defaults(run=_rm, fail=rm.error)
     return parser
 
 
@@ -58,10 +300,30 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: those after the program's name; ``None`` means the process's own.
     :returns: the exit code.
     """
+    _have_standard_streams()
     args = _parser().parse_args(arguments)
     try:
-        args.run(args)
-    except (ShmError, MmapError) as error:
-        print(f"posix-shm: {error}", file=sys.stderr)
-        return 1
-    return 0
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads has enough
+        code = 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except OSError as error:
+        _complain(message(error))
+        code = 1
+    try:
+        sys.stdout.flush()
+    except OSError:  # it will never be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _have_standard_streams() -> None:
+    """Have all three, whatever was closed before us, and print whatever names there are."""
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
