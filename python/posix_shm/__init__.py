@@ -18,6 +18,7 @@ from ._shm import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._flags import MapFlag, OpenFlag, Permission, Protection
+    from .transfer import recv_shm, send_shm
 
 __all__ = [
     "MapFlag",
@@ -40,6 +41,8 @@ __all__ = [
     "open_shm",
     "open_shm_and_mmap",
     "opened_shm",
+    "recv_shm",
+    "send_shm",
 ]
 
 # What not every program uses, and where it is.  Importing the package does not import that.
@@ -48,6 +51,8 @@ _ELSEWHERE = {
     "OpenFlag": "_flags",
     "Permission": "_flags",
     "Protection": "_flags",
+    "recv_shm": "transfer",
+    "send_shm": "transfer",
 }
 
 

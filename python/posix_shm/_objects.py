@@ -7,7 +7,7 @@ from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal
+    from typing import Any, Literal, SupportsIndex
 
     import numpy as np
     import numpy.typing as npt
@@ -87,7 +87,7 @@ class Mapping(_shm.Mapping):
         :param dtype: of its items; no objects.
         :param offset: bytes into the mapping.
         :param order: "C" or "F".
-        :raises ValueError: for a dtype with objects.
+        :raises ValueError: for a dtype with objects, a negative dimension, or an offset outside.
         :raises TypeError: if the mapping is too small.
         """
         import numpy as np
@@ -96,10 +96,12 @@ class Mapping(_shm.Mapping):
         item_type = np.dtype(dtype)
         if item_type.hasobject:
             raise ValueError(f"an array of {item_type} holds pointers of this process only")
-        if offset < 0 or np.min(shape, initial=0) < 0:
-            raise ValueError(f"offset {offset} and shape {shape} must not be negative")
+        if not 0 <= offset <= len(self):
+            raise ValueError(f"offset {offset} is outside the mapping's {len(self)} bytes")
+        if np.min(shape, initial=0) < 0:
+            raise ValueError(f"shape {shape} has a negative dimension")
         pages = np.frombuffer(memoryview(self), np.uint8)
-        return np.ndarray(shape, item_type, pages, offset, order=order)
+        return np.ndarray(shape, item_type, pages[offset:], order=order)
 
 
 class SharedMemoryObject(_shm.SharedMemoryObject):
@@ -197,3 +199,9 @@ class SharedMemoryObject(_shm.SharedMemoryObject):
         return frozenset(
             word.replace("_", "-") for word, bit in WORDS["seal"].items() if present & bit
         )
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        """Go with a message of multiprocessing; for any other pickler a :exc:`TypeError`."""
+        from . import _travel
+
+        return _travel.reduce(self)
