@@ -88,6 +88,23 @@ shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 #define MAP_LOCKED 0
 #endif
 
+/* Where the stack was when a signal came, from its handler's ucontext_t; 0
+   where we don't know how to find out. */
+#if defined(__linux__) && defined(__x86_64__)
+#define SHM_STACK_POINTER(context) ((uintptr_t)(context)->uc_mcontext.gregs[REG_RSP])
+#elif defined(__linux__) && defined(__aarch64__)
+#define SHM_STACK_POINTER(context) ((uintptr_t)(context)->uc_mcontext.sp)
+#else
+#define SHM_STACK_POINTER(context) ((uintptr_t)0)
+#endif
+
+/* Thread-local storage that exists from a thread's start. */
+#if defined(__ELF__)
+#define SHM_STATIC_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define SHM_STATIC_TLS
+#endif
+
 /* What the kernel may know though the headers do not. */
 #ifdef __linux__
 #ifndef MADV_COLD
@@ -97,6 +114,9 @@ shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
 #endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25

@@ -243,6 +243,16 @@ set_closed_error(void)
     PyErr_SetString(PyExc_ValueError, "the mapping is closed");
 }
 
+static bool
+is_open(MappingObject *self)
+{
+    if (shm_lease_is_open(&self->lease)) {
+        return true;
+    }
+    set_closed_error();
+    return false;
+}
+
 /* A lease for a call that lets the GIL go. */
 static int
 take(MappingObject *self)
@@ -577,6 +587,9 @@ assign_bytes_to_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py
                       const Py_buffer *source)
 {
     Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+    if (!is_open(self) || check_writable(self) < 0) {
+        return -1;
+    }
     if (source->len != count) {
         PyErr_Format(PyExc_IndexError,
                      "a slice of %zd bytes of a mapping was assigned %zd bytes", count,
@@ -627,17 +640,6 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
 }
 
 /* ---- attributes ------------------------------------------------------- */
-
-/* What begins the getters of what a closed mapping has no longer. */
-static bool
-is_open(MappingObject *self)
-{
-    if (shm_lease_is_open(&self->lease)) {
-        return true;
-    }
-    set_closed_error();
-    return false;
-}
 
 static PyObject *
 mapping_get_address(PyObject *op, void *Py_UNUSED(closure))
@@ -900,6 +902,20 @@ mapping_unlock(PyObject *op, PyObject *Py_UNUSED(ignored))
                                 : end_call(self, shm_sys_munlock(self->pages, self->span));
 }
 
+/* The system doesn't say why there is no page; free memory for all of them
+   tells. */
+static PyObject *
+set_missing_page_error(MappingObject *self)
+{
+    unsigned long long bytes;
+    if (shm_sys_free_bytes(-1, &bytes) == 0 && bytes >= self->span) {
+        return shm_set_mmap_error(
+            self->state, EFAULT, self->name,
+            PyUnicode_FromString("the object has become shorter than the mapping"));
+    }
+    return shm_set_mmap_error(self->state, ENOSPC, self->name, shm_room_note(ENOSPC, -1));
+}
+
 PyDoc_STRVAR(populate_doc,
              "populate($self, /, *, write=None, workers=1)\n--\n\n"
              "Fault all pages in ahead of use, without the GIL.\n\n"
@@ -932,10 +948,8 @@ mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
     int error = (write ? check_writable(self) : check_access(self)) < 0
                     ? SHM_INTERRUPTED
                     : shm_populate(self->pages, self->span, write, workers);
-    unsigned long long free_bytes;
-    if (error == EFAULT &&
-        !(shm_sys_free_bytes(-1, &free_bytes) == 0 && free_bytes >= self->span)) {
-        shm_set_mmap_error(self->state, ENOSPC, self->name, shm_room_note(ENOSPC, -1));
+    if (error == EFAULT) {
+        set_missing_page_error(self);
         error = SHM_INTERRUPTED;
     }
     return end_call(self, error);
@@ -944,28 +958,19 @@ mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
 /* ---- protection ------------------------------------------------------- */
 
 /* A pointer that somebody kept would crash on pages that lose a right.  So
-   the pages go elsewhere, and zeros are buried in the old place.  Nobody else
-   is in here, and the GIL is not let go. */
+   the pages go elsewhere, and the caller buries zeros in the old place.
+   Nobody else is in here, and the GIL is not let go. */
 static int
-move_pages(MappingObject *self, int prot, grave *old)
+move_pages(MappingObject *self, grave *old)
 {
     void *pages;
-    shm_guard *guard = NULL;
     int error = shm_sys_duplicate_mapping(self->pages, self->span, &pages);
     if (error != 0) {
         return error;
     }
-    error = shm_sys_mprotect(pages, self->span, prot);
-    if (error == 0 && self->guard != NULL) {
-        error =
-            shm_guard_add(pages, self->span, self->page_size, prot, &self->faulted, &guard);
+    if (self->guard != NULL) {
+        shm_guard_move(self->guard, pages);
     }
-    if (error != 0) {
-        (void)shm_sys_munmap(pages, self->span);
-        return error;
-    }
-    end_guard(self);
-    self->guard = guard;
     *old = (grave){.pages = self->pages, .span = self->span, .next = self->graves};
     self->graves = old;
     self->pages = pages;
@@ -973,7 +978,27 @@ move_pages(MappingObject *self, int prot, grave *old)
     return 0;
 }
 
-/* Takes rights away, which nobody may be using. */
+/* Nobody uses a right that is taken away. */
+static int
+change_protection(MappingObject *self, int prot)
+{
+    int error = shm_sys_mprotect(self->pages, self->span, prot);
+    if (error == 0) {
+        atomic_store(&self->prot, prot);
+        if (self->guard != NULL) {
+            shm_guard_protect(self->guard, prot);
+        }
+    }
+    return error;
+}
+
+static PyObject *
+set_protection_error(MappingObject *self, int error)
+{
+    return shm_set_mmap_error(self->state, error, self->name,
+                              error == EACCES ? input_note() : NULL);
+}
+
 static PyObject *
 reduce_protection(MappingObject *self, int prot)
 {
@@ -990,18 +1015,19 @@ reduce_protection(MappingObject *self, int prot)
         return NULL;
     }
     bool move = atomic_load(&self->exported);
-    int error =
-        move ? move_pages(self, prot, old) : shm_sys_mprotect(self->pages, self->span, prot);
+    int error = move ? move_pages(self, old) : 0;
+    bool moved = move && error == 0;
     if (error == 0) {
-        atomic_store(&self->prot, prot);
+        error = change_protection(self, prot);
     }
     shm_lease_give_back_alone(&self->lease);
-    if (error == 0 && move) {
+    if (moved) {
         (void)shm_sys_bury(old->pages, old->span);
-        Py_RETURN_NONE;
     }
-    PyMem_Free(old);
-    return error == 0 ? Py_NewRef(Py_None) : set_error(self, error);
+    else {
+        PyMem_Free(old);
+    }
+    return error == 0 ? Py_NewRef(Py_None) : set_protection_error(self, error);
 }
 
 PyDoc_STRVAR(protect_doc, "_protect($self, protections, /)\n--\n\n"
@@ -1019,15 +1045,9 @@ mapping_protect(PyObject *op, PyObject *arg)
         give_back(self);
         return reduce_protection(self, prot);
     }
-    int error = shm_sys_mprotect(self->pages, self->span, prot);
-    if (error == 0) {
-        atomic_store(&self->prot, prot);
-        if (self->guard != NULL) {
-            shm_guard_protect(self->guard, prot);
-        }
-    }
-    else if (error == EACCES) {
-        shm_set_mmap_error(self->state, error, self->name, input_note());
+    int error = change_protection(self, prot);
+    if (error != 0) {
+        set_protection_error(self, error);
         error = SHM_INTERRUPTED;
     }
     return end_call(self, error);

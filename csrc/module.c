@@ -1,4 +1,5 @@
-/* posix_shm._shm: the module object.  What it holds is made floor by floor. */
+/* Floor 8: posix_shm._shm, the module object.  What it holds is made floor by
+   floor. */
 
 #include "constants.h"
 #include "errors.h"

@@ -53,9 +53,9 @@ begin(opening *o, PyObject *module, PyObject *const *args)
     return 0;
 }
 
-/* Takes size and reserve, too. */
+/* Takes size and reserve, too.  `named`: the object is to keep its name. */
 static int
-begin_with_size(opening *o, PyObject *module, PyObject *const *args)
+begin_with_size(opening *o, PyObject *module, PyObject *const *args, bool named)
 {
     off_t size;
     int reserve = PyObject_IsTrue(args[5]);
@@ -63,7 +63,7 @@ begin_with_size(opening *o, PyObject *module, PyObject *const *args)
         return -1;
     }
     if (size < 0) {
-        shm_set_error(o->state, EINVAL, o->name.text,
+        shm_set_error(o->state, EINVAL, named ? o->name.text : NULL,
                       PyUnicode_FromString("a size is 0 or more bytes"));
         shm_name_clear(&o->name);
         return -1;
@@ -119,7 +119,7 @@ publish_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     opening o;
     int fd = -1;
     if (shm_check_arg_count("publish_shm", nargs, 6) < 0 ||
-        begin_with_size(&o, module, args) < 0) {
+        begin_with_size(&o, module, args, true) < 0) {
         return NULL;
     }
     int error = shm_publish(&o.plan, o.oflag, &fd, &o.created);
@@ -136,7 +136,7 @@ supersede_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     opening o;
     int fd = -1;
     if (shm_check_arg_count("supersede_shm", nargs, 6) < 0 ||
-        begin_with_size(&o, module, args) < 0) {
+        begin_with_size(&o, module, args, true) < 0) {
         return NULL;
     }
     int error = shm_supersede(&o.plan, &fd);
@@ -155,7 +155,8 @@ draft_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     opening o;
     int supersede, fd = -1;
     if (shm_check_arg_count("draft_shm", nargs, 7) < 0 ||
-        (supersede = PyObject_IsTrue(args[6])) < 0 || begin_with_size(&o, module, args) < 0) {
+        (supersede = PyObject_IsTrue(args[6])) < 0 ||
+        begin_with_size(&o, module, args, true) < 0) {
         return NULL;
     }
     int error = shm_draft(&o.plan, supersede != 0, &fd);
@@ -211,7 +212,7 @@ make_nameless_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     opening o;
     int fd = -1;
     if (shm_check_arg_count("make_nameless_shm", nargs, 6) < 0 ||
-        begin_with_size(&o, module, args) < 0) {
+        begin_with_size(&o, module, args, false) < 0) {
         return NULL;
     }
     int error = shm_make_nameless(&o.plan, &fd);
@@ -235,7 +236,7 @@ make_memfd(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (shm_check_arg_count("make_memfd", nargs, 8) < 0 ||
         (sealable = PyObject_IsTrue(args[6])) < 0 ||
         shm_offset_from(args[7], &huge_page_size) < 0 ||
-        begin_with_size(&o, module, args) < 0) {
+        begin_with_size(&o, module, args, false) < 0) {
         return NULL;
     }
     int error = shm_make_memfd(&o.plan, sealable != 0, (size_t)huge_page_size, &fd);

@@ -165,20 +165,40 @@ publish_new(const shm_blueprint *plan, int *fd)
     return error == ENOTSUP ? publish_in_steps(plan, fd) : error;
 }
 
-/* Nobody finds the object shorter than it was or will be: it is emptied page
-   by page, not by making it short. */
+/* Makes the first `length` bytes zeros: without giving up memory that is
+   reserved, or by giving up all of it. */
+static int
+clear(const shm_blueprint *plan, int fd, off_t length)
+{
+    if (length == 0) {
+        return 0;
+    }
+    if (plan->reserve) {
+        return shm_sys_write_zeros(fd, 0, length);
+    }
+    int error = shm_sys_deallocate(fd, 0, length);
+    if (error == ENOTSUP) {
+        error = shm_sys_ftruncate(fd, 0);
+        error = error != 0 ? error : shm_sys_ftruncate(fd, plan->size);
+    }
+    return error;
+}
+
+/* Nobody finds the object shorter than it was or will be, and what there may
+   be no room for comes before what can't be undone. */
 static int
 truncate_existing(const shm_blueprint *plan, int fd)
 {
     struct stat st;
     int error = shm_sys_fstat(fd, &st);
-    if (error == 0 && st.st_size > 0 && shm_sys_deallocate(fd, 0, st.st_size) != 0) {
-        error = shm_sys_ftruncate(fd, 0);
+    if (error == 0 && plan->reserve) {
+        error = shm_reserve(fd, plan->size);
     }
     if (error == 0) {
         error = shm_sys_ftruncate(fd, plan->size);
     }
-    return error == 0 && plan->reserve ? shm_reserve(fd, plan->size) : error;
+    return error != 0 ? error
+                      : clear(plan, fd, st.st_size < plan->size ? st.st_size : plan->size);
 }
 
 static int
@@ -269,6 +289,9 @@ shm_unpublish(int fd, const char *path)
     int error = shm_sys_fstat(fd, &ours);
     if (error == 0) {
         error = shm_sys_stat(path, &named);
+        if (error == ENOENT) { /* somebody else did it */
+            return 0;
+        }
     }
     if (error == 0 && named.st_dev == ours.st_dev && named.st_ino == ours.st_ino) {
         error = shm_sys_unlink(path);
@@ -276,33 +299,29 @@ shm_unpublish(int fd, const char *path)
     return error;
 }
 
+/* Where there are no objects without a name. */
+static int
+make_and_unlink(const shm_blueprint *plan, int *fd)
+{
+    int made;
+    int error = publish_in_steps(plan, &made);
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_unlink(plan->path);
+    if (error != 0) {
+        (void)shm_sys_close(made);
+        return error;
+    }
+    *fd = made;
+    return 0;
+}
+
 int
 shm_make_nameless(const shm_blueprint *plan, int *fd)
 {
-    int writer, reader = -1;
-    int access = plan->size == 0 ? plan->access : O_RDWR;
-    int error = shm_sys_open(plan->path, access | O_CREAT | O_EXCL, plan->mode, &writer);
-    if (error != 0) {
-        return error;
-    }
-    if (access != plan->access) {
-        error = open_for_reading(writer, plan->path, &reader);
-    }
-    int unlink_error = shm_sys_unlink(plan->path);
-    error = error != 0 ? error : unlink_error;
-    error = error != 0 ? error : give_size(plan, writer);
-    if (error != 0) {
-        (void)shm_sys_close(writer);
-        if (reader >= 0) {
-            (void)shm_sys_close(reader);
-        }
-        return error;
-    }
-    if (reader >= 0) {
-        (void)shm_sys_close(writer);
-    }
-    *fd = reader >= 0 ? reader : writer;
-    return 0;
+    int error = make_unnamed(plan, fd);
+    return error == ENOTSUP ? make_and_unlink(plan, fd) : error;
 }
 
 /* `mode` less the umask, which only the making of a file tells without

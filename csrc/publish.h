@@ -38,7 +38,8 @@ int shm_unpublish(int fd, const char *path);
 /* shm_open, but an object of another user that fs.protected_regular refuses to
    O_CREAT is opened without it. */
 int shm_open_named(const char *path, int oflag, mode_t mode, int *fd);
-/* Makes a new object under the name and takes the name away at once. */
+/* A new object that has no name; where there are none, one under this name,
+   which is taken away at once. */
 int shm_make_nameless(const shm_blueprint *, int *fd);
 /* A new object that never had a name (memfd_create), always read-write. */
 int shm_make_memfd(const shm_blueprint *, bool sealable, size_t huge_page_size, int *fd);

@@ -24,20 +24,20 @@ is_hopeless(int fd, const struct stat *st, off_t size)
            (shm_sys_memory_bytes(&available) == 0 && wanted > available);
 }
 
-/* Gives back what was reserved up to `end` and that nobody has written to. */
+/* Gives back what was reserved past the end, up to `reserved`.  Not what lies
+   before the end: which of it is ours and which a peer has written to since
+   can't be told apart, and losing its bytes would be worse. */
 static void
-undo(int fd, off_t end)
+undo(int fd, off_t reserved)
 {
-    off_t page = (off_t)shm_sys_page_size();
-    off_t from, to;
-    for (off_t at = 0; at < end; at = to) {
-        if (shm_sys_next_hole(fd, at, end, &from, &to) != 0) {
-            return;
-        }
-        from = (from + page - 1) / page * page;
-        if (from < to) {
-            (void)shm_sys_deallocate(fd, from, to - from);
-        }
+    struct stat st;
+    if (shm_sys_fstat(fd, &st) != 0) {
+        return;
+    }
+    off_t page = (off_t)shm_sys_page_size_of(fd, &st);
+    off_t end = (st.st_size + page - 1) / page * page;
+    if (end < reserved) {
+        (void)shm_sys_deallocate(fd, end, reserved - end);
     }
 }
 

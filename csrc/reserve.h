@@ -11,7 +11,7 @@
 
 /* Commits memory for the first `size` bytes, making the object that long if
    it is shorter.  Returns what the functions of syscalls.h return; on failure
-   the object is as it was.  Where the system has no such call, the object
+   its bytes and its size are as they were.  Where the system has no such call, the object
    only grows. */
 int shm_reserve(int fd, off_t size);
 

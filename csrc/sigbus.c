@@ -3,10 +3,13 @@
 #include "compat.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 /* ---- the table -------------------------------------------------------- */
 
@@ -20,6 +23,7 @@ struct shm_guard {
     _Atomic size_t page_size;
     atomic_int prot;
     atomic_bool *_Atomic faulted;
+    atomic_int handlers; /* that are at work on this row */
 };
 
 #define RESERVED ((uintptr_t)1)
@@ -33,21 +37,39 @@ typedef struct block {
 
 static block first_block;
 
-/* How many handlers are looking at the table. */
-static atomic_int handlers_at_work;
-
 _Static_assert(ATOMIC_POINTER_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
                "the handler must not meet a lock");
 
+/* Whether the row guards the address; if so it stays as it is until
+   leave_row.  Whoever empties it either sees this handler or is seen by it. */
+static bool
+enter_row(shm_guard *row, uintptr_t address)
+{
+    uintptr_t start = atomic_load(&row->start);
+    if (start <= RESERVED || address < start || address >= atomic_load(&row->end)) {
+        return false;
+    }
+    atomic_fetch_add(&row->handlers, 1);
+    if (atomic_load(&row->start) == start && address < atomic_load(&row->end)) {
+        return true;
+    }
+    atomic_fetch_sub(&row->handlers, 1);
+    return false;
+}
+
+static void
+leave_row(shm_guard *row)
+{
+    atomic_fetch_sub(&row->handlers, 1);
+}
+
 static shm_guard *
-row_that_guards(uintptr_t address)
+enter_row_that_guards(uintptr_t address)
 {
     for (block *b = &first_block; b != NULL; b = atomic_load(&b->next)) {
         for (size_t i = 0; i < ROWS; i++) {
-            shm_guard *row = &b->rows[i];
-            uintptr_t start = atomic_load(&row->start);
-            if (start > RESERVED && address >= start && address < atomic_load(&row->end)) {
-                return row;
+            if (enter_row(&b->rows[i], address)) {
+                return &b->rows[i];
             }
         }
     }
@@ -61,7 +83,8 @@ claim_row(void)
     for (;;) {
         for (size_t i = 0; i < ROWS; i++) {
             uintptr_t nothing = 0;
-            if (atomic_compare_exchange_strong(&b->rows[i].start, &nothing, RESERVED)) {
+            if (atomic_load(&b->rows[i].start) == nothing &&
+                atomic_compare_exchange_strong(&b->rows[i].start, &nothing, RESERVED)) {
                 return &b->rows[i];
             }
         }
@@ -94,12 +117,16 @@ typedef struct action {
 
 static action *_Atomic latest_action;
 
+/* Whom this thread is handing a signal on to right now.  It has its place in
+   the thread from the start, so that the handler need not make one. */
+static _Thread_local const action *handed_to SHM_STATIC_TLS;
+
 /* Puts zeros in the place of the page at `address`, if that is guarded.
    Called by the handler: nothing but atomics and system calls. */
 static bool
 replace_page(uintptr_t address)
 {
-    shm_guard *row = row_that_guards(address);
+    shm_guard *row = enter_row_that_guards(address);
     if (row == NULL) {
         return false;
     }
@@ -111,45 +138,89 @@ replace_page(uintptr_t address)
     atomic_store(atomic_load(&row->faulted), true);
     /* When a process may have no more mappings, one that replaces all the
        rest of the range needs none. */
-    return mmap((void *)page, page_size, prot, flags, -1, 0) != MAP_FAILED ||
-           mmap((void *)page, end - page, prot, flags, -1, 0) != MAP_FAILED;
+    bool replaced = mmap((void *)page, page_size, prot, flags, -1, 0) != MAP_FAILED ||
+                    mmap((void *)page, end - page, prot, flags, -1, 0) != MAP_FAILED;
+    leave_row(row);
+    return replaced;
+}
+
+/* What the system would do.  After a fault that is to repeat the access, with
+   nobody in between; a signal that was sent has to be sent again. */
+static void
+act_by_default(int signum, const siginfo_t *info)
+{
+    (void)signal(signum, SIG_DFL);
+    if (info->si_code <= 0) {
+        (void)raise(signum);
+    }
 }
 
 static void
 hand_on(int signum, siginfo_t *info, void *context)
 {
-    const struct sigaction *previous = &atomic_load(&latest_action)->previous;
-    if (previous->sa_flags & SA_SIGINFO) {
+    const action *outer = handed_to;
+    /* The previous handler may restore ours and raise the signal again
+       (faulthandler does): that one is for whoever was there before it. */
+    handed_to = outer == NULL ? atomic_load(&latest_action) : outer->next;
+    const struct sigaction *previous = handed_to == NULL ? NULL : &handed_to->previous;
+    if (previous != NULL && previous->sa_flags & SA_SIGINFO) {
         previous->sa_sigaction(signum, info, context);
     }
-    else if (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN) {
+    else if (previous == NULL || previous->sa_handler == SIG_DFL ||
+             (previous->sa_handler == SIG_IGN && info->si_code > 0)) {
+        act_by_default(signum, info);
+    }
+    else if (previous->sa_handler != SIG_IGN) {
         previous->sa_handler(signum);
     }
-    else if (info->si_code > 0 || previous->sa_handler == SIG_DFL) {
-        /* The access that faulted is made again, and then the kernel does what
-           it always did; a signal that was sent has to be sent again. */
-        (void)signal(signum, SIG_DFL);
-        if (info->si_code <= 0) {
-            (void)raise(signum);
-        }
-    }
+    handed_to = outer;
+}
+
+/* Whether a handler that was put in front of ours, and runs on a stack of its
+   own, has handed a fault on by raising the signal: faulthandler, if it was
+   enabled after the first guard.  Nothing is to be done then: when it returns
+   the access is made again, and ours is in front again. */
+static bool
+is_fault_handed_on(const siginfo_t *info, const ucontext_t *context)
+{
+    uintptr_t handlers_stack = (uintptr_t)context->uc_stack.ss_sp;
+    uintptr_t raised_at = SHM_STACK_POINTER(context);
+    return info->si_code <= 0 && info->si_pid == getpid() && handed_to == NULL &&
+           raised_at >= handlers_stack &&
+           raised_at < handlers_stack + context->uc_stack.ss_size;
 }
 
 static void
 on_sigbus(int signum, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
-    /* Only a fault has an address; a signal that somebody sent has none. */
-    bool replaced = false;
-    if (info->si_code > 0) {
-        atomic_fetch_add(&handlers_at_work, 1);
-        replaced = replace_page((uintptr_t)info->si_addr);
-        atomic_fetch_sub(&handlers_at_work, 1);
-    }
-    if (!replaced) {
+    /* A signal that was sent has no address, and one for a misaligned access
+       is not about the page. */
+    bool is_fault = info->si_code > 0 && info->si_code != BUS_ADRALN;
+    if (!(is_fault && replace_page((uintptr_t)info->si_addr)) &&
+        !is_fault_handed_on(info, context)) {
         hand_on(signum, info, context);
     }
     errno = saved_errno;
+}
+
+/* The threads whose handlers were at work are not in the child. */
+static void
+forget_handlers(void)
+{
+    for (block *b = &first_block; b != NULL; b = atomic_load(&b->next)) {
+        for (size_t i = 0; i < ROWS; i++) {
+            atomic_store(&b->rows[i].handlers, 0);
+        }
+    }
+}
+
+static int atfork_error;
+
+static void
+watch_forks(void)
+{
+    atfork_error = pthread_atfork(NULL, NULL, forget_handlers);
 }
 
 /* Makes ours the handler, in front of whatever is there now: another one may
@@ -157,7 +228,11 @@ on_sigbus(int signum, siginfo_t *info, void *context)
 static int
 install_handler(void)
 {
+    static pthread_once_t watching = PTHREAD_ONCE_INIT;
     struct sigaction current;
+    if (pthread_once(&watching, watch_forks) != 0 || atfork_error != 0) {
+        return ENOMEM;
+    }
     if (sigaction(SIGBUS, NULL, &current) < 0) {
         return errno;
     }
@@ -201,14 +276,30 @@ shm_guard_add(void *start, size_t length, size_t page_size, int prot, atomic_boo
     return 0;
 }
 
+/* Makes the row nobody's for a moment. */
+static void
+suspend(shm_guard *guard)
+{
+    atomic_store(&guard->start, RESERVED);
+    while (atomic_load(&guard->handlers) != 0) {
+        sched_yield();
+    }
+}
+
 void
 shm_guard_remove(shm_guard *guard)
 {
-    atomic_store(&guard->start, RESERVED);
-    while (atomic_load(&handlers_at_work) != 0) {
-        sched_yield();
-    }
+    suspend(guard);
     atomic_store(&guard->start, 0);
+}
+
+void
+shm_guard_move(shm_guard *guard, void *start)
+{
+    uintptr_t length = atomic_load(&guard->end) - atomic_load(&guard->start);
+    suspend(guard);
+    atomic_store(&guard->end, (uintptr_t)start + length);
+    atomic_store(&guard->start, (uintptr_t)start);
 }
 
 void

@@ -23,6 +23,8 @@ int shm_guard_add(void *start, size_t length, size_t page_size, int prot, atomic
                   shm_guard **);
 /* Ends it.  No handler is at work on the range when it returns. */
 void shm_guard_remove(shm_guard *);
+/* The pages have moved to `start`. */
+void shm_guard_move(shm_guard *, void *start);
 /* Pages of zeros get this protection from now on. */
 void shm_guard_protect(shm_guard *, int prot);
 

@@ -345,23 +345,6 @@ shm_sys_deallocate(int fd, off_t offset, off_t length)
     return error;
 }
 
-int
-shm_sys_next_hole(int fd, off_t offset, off_t end, off_t *from, off_t *to)
-{
-    /* The position belongs to whoever reads and writes through it. */
-    off_t position = lseek(fd, 0, SEEK_CUR);
-    off_t hole = lseek(fd, offset, SEEK_HOLE);
-    /* ENXIO: past the end of the object, where nothing was ever written. */
-    int error = hole < 0 && errno != ENXIO ? errno : 0;
-    if (error == 0) {
-        off_t data = hole < 0 ? -1 : lseek(fd, hole, SEEK_DATA);
-        *from = hole < 0 ? offset : hole < end ? hole : end;
-        *to = data < 0 || data > end ? end : data;
-    }
-    (void)lseek(fd, position, SEEK_SET);
-    return error;
-}
-
 #else
 
 int
@@ -377,15 +360,25 @@ shm_sys_deallocate(int Py_UNUSED(fd), off_t Py_UNUSED(offset), off_t Py_UNUSED(l
     return ENOTSUP;
 }
 
+#endif
+
 int
-shm_sys_next_hole(int Py_UNUSED(fd), off_t Py_UNUSED(offset), off_t end, off_t *from,
-                  off_t *to)
+shm_sys_write_zeros(int fd, off_t offset, off_t length)
 {
-    *from = *to = end;
+    static const char zeros[1 << 16];
+    while (length > 0) {
+        size_t count = length < (off_t)sizeof zeros ? (size_t)length : sizeof zeros;
+        ssize_t written;
+        int error;
+        CALL(error, (written = pwrite(fd, zeros, count, offset)) < 0);
+        if (error != 0) {
+            return error;
+        }
+        offset += written;
+        length -= written;
+    }
     return 0;
 }
-
-#endif
 
 int
 shm_sys_free_bytes(int fd, unsigned long long *bytes)
@@ -487,8 +480,12 @@ int
 shm_sys_duplicate_mapping(void *addr, size_t length, void **pages)
 {
 #ifdef MREMAP_MAYMOVE
-    /* An old size of 0 leaves the old mapping of shared pages where it is. */
+    /* An old size of 0 leaves the old mapping of shared pages where it is; for
+       private ones there is a flag since Linux 5.13. */
     void *duplicate = mremap(addr, 0, length, MREMAP_MAYMOVE);
+    if (duplicate == MAP_FAILED) {
+        duplicate = mremap(addr, length, length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+    }
     if (duplicate == MAP_FAILED) {
         return errno;
     }

@@ -60,8 +60,8 @@ typedef enum { SHM_KEEP_SIZE, SHM_GROW } shm_allocation;
 int shm_sys_allocate(int fd, off_t offset, off_t length, shm_allocation);
 /* Gives back the memory of a range, which then reads as zeros. */
 int shm_sys_deallocate(int fd, off_t offset, off_t length);
-/* The next range at or after `offset` that was never written, up to `end`. */
-int shm_sys_next_hole(int fd, off_t offset, off_t end, off_t *from, off_t *to);
+/* Writes zeros to a range; without memory for it, ENOSPC. */
+int shm_sys_write_zeros(int fd, off_t offset, off_t length);
 /* Free bytes of the file system that `fd` is on, or, if it is negative, of
    the one that objects are made on; ENOTSUP if that has no limit. */
 int shm_sys_free_bytes(int fd, unsigned long long *bytes);
@@ -80,7 +80,8 @@ int shm_sys_munmap(void *addr, size_t length);
    addresses stay taken, so a pointer that somebody kept reads zeros instead
    of crashing or meeting another mapping. */
 int shm_sys_bury(void *addr, size_t length);
-/* A second mapping of the same shared pages; ENOTSUP where it can't be had. */
+/* The same pages at another address, too; ENOTSUP where that can't be had.
+   Private changes go there, and only there. */
 int shm_sys_duplicate_mapping(void *addr, size_t length, void **pages);
 int shm_sys_mprotect(void *addr, size_t length, int prot);
 int shm_sys_msync(void *addr, size_t length);

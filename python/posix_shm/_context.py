@@ -6,7 +6,7 @@ import errno
 import os
 
 from . import _shm
-from ._open import open_anonymous_reserving, open_reserving, open_shm
+from ._open import open_anonymous_reserving, open_prepared, open_shm, prepare_or_unpublish
 from ._words import bits
 
 TYPE_CHECKING = False
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import EllipsisType, TracebackType
-    from typing import Any, overload
+    from typing import overload
 
     from ._flags import Flags
     from ._objects import Mapping, SharedMemoryObject
     from ._open import Direction, IfDoesNotExist, IfExists, Name
+
+    Prepare = Callable[[SharedMemoryObject], None]
 
 
 class _Opened:
@@ -44,53 +46,48 @@ class _Opened:
 class _OpenedAndMapped:
     """Opens, sizes and maps on the way in, unmaps and closes on the way out.
 
-    :param open_it: opens an object; one that it creates has the size that it is given.
+    :param open_it: opens an object; one that it creates has the size that it is given.  Calls
+        what it is given before anybody else can see a new object.
     :param size: of an object that this creates.
     :param truncate: whether one that exists gets this size, too.
     :param reserve: whether its memory is reserved.
-    :param length: of the mapping, or ``None``.
-    :param offset: of the mapping.
-    :param options: more of :meth:`SharedMemoryObject.mmap`'s.
+    :param map_it: maps an object of the right size.
     """
 
     def __init__(
         self,
-        open_it: Callable[[int], SharedMemoryObject | None],
+        open_it: Callable[[int, Prepare], SharedMemoryObject | None],
         size: int,
         *,
         truncate: bool,
         reserve: bool,
-        length: int | None,
-        offset: int,
-        options: dict[str, Any],
+        map_it: Callable[[SharedMemoryObject], Mapping],
     ) -> None:
         self._open_it = open_it
         self._size = size
         self._truncate = truncate
         self._reserve = reserve
-        self._length = length
-        self._offset = offset
-        self._options = options
+        self._map_it = map_it
 
     def __enter__(self) -> tuple[SharedMemoryObject, Mapping] | tuple[None, None]:
-        self._shm = shm = self._open_it(self._size)
-        if shm is None:
-            return None, None
+        self._mapping: Mapping | None = None
         try:
-            self._give_size(shm)
-            self._mapping = shm.mmap(self._length, offset=self._offset, **self._options)
+            self._shm = self._open_it(self._size, self._prepare)
         except BaseException:
-            with shm:
-                shm._unpublish()
+            if self._mapping is not None:
+                self._mapping.close()
             raise
-        return shm, self._mapping
+        if self._shm is None or self._mapping is None:
+            return None, None
+        return self._shm, self._mapping
 
-    def _give_size(self, shm: SharedMemoryObject) -> None:
+    def _prepare(self, shm: SharedMemoryObject) -> None:
         reserve = self._reserve and shm.direction == "io"
         if reserve:  # first: if there is no room, the object stays as it is
             shm.reserve(self._size if self._truncate else None)
         if self._truncate and shm.size != self._size:
             shm.truncate(self._size)
+        self._mapping = self._map_it(shm)
 
     def __exit__(
         self,
@@ -98,7 +95,7 @@ class _OpenedAndMapped:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._shm is None:
+        if self._shm is None or self._mapping is None:
             return
         try:
             self._mapping.__exit__(exc_type, exc_value, traceback)
@@ -107,7 +104,7 @@ class _OpenedAndMapped:
 
 
 def _opened_and_mapped(
-    open_it: Callable[[int], SharedMemoryObject | None],
+    open_it: Callable[[int, Prepare], SharedMemoryObject | None],
     *,
     writable: bool,
     size: int | None,
@@ -128,20 +125,26 @@ def _opened_and_mapped(
         raise exception
     if truncate and length is None:
         raise ValueError("truncate=True needs a length")
+    if not isinstance(addr, int):
+        raise TypeError(f"addr must be an int, not {addr!r}")
+    if addr.bit_length() > 64:
+        raise OverflowError(f"{addr} is no address")
+    protection_bits = None if protections is None else bits("protection", protections)
+    map_bits = bits("map", flags)
     truncates = length is not None and (writable if truncate is None else truncate)
     return _OpenedAndMapped(
         open_it,
         length + offset if truncates and length is not None else size or 0,
         truncate=truncates,
         reserve=reserve,
-        length=length,
-        offset=offset,
-        options={
-            "addr": addr,
-            "protections": None if protections is None else bits("protection", protections),
-            "flags": bits("map", flags),
-            "guard": guard,
-        },
+        map_it=lambda shm: shm.mmap(
+            length,
+            addr=addr,
+            protections=protection_bits,
+            flags=map_bits,
+            offset=offset,
+            guard=guard,
+        ),
     )
 
 
@@ -278,7 +281,7 @@ def open_shm_and_mmap(
     Source: the seed's *with-open-shm-and-mmap*.
     """
     return _opened_and_mapped(
-        lambda new_size: open_reserving(
+        lambda new_size, prepare: open_prepared(
             name,
             direction,
             if_exists,
@@ -286,6 +289,7 @@ def open_shm_and_mmap(
             permissions,
             new_size,
             reserve=reserve,
+            prepare=prepare,
         ),
         writable=direction == "io",
         size=size,
@@ -332,8 +336,11 @@ def open_anonymous_shm_and_mmap(
     Source: the seed's *with-open-shm-and-mmap\\**.
     """
     context = _opened_and_mapped(
-        lambda new_size: open_anonymous_reserving(
-            direction, permissions, attempts, new_size, sealable, huge_pages, reserve=reserve
+        lambda new_size, prepare: prepare_or_unpublish(
+            open_anonymous_reserving(
+                direction, permissions, attempts, new_size, sealable, huge_pages, reserve=reserve
+            ),
+            prepare,
         ),
         writable=direction == "io" or sealable or bool(huge_pages),
         size=size,

@@ -11,6 +11,7 @@ from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import EllipsisType
     from typing import Literal, TypeGuard, overload
 
@@ -32,10 +33,9 @@ def _default_if_does_not_exist(direction: str, if_exists: str | None) -> str:
     return "create"
 
 
-def _plan(
+def _make_plan(
     direction: str, if_exists: str | None, if_does_not_exist: str | EllipsisType | None
 ) -> tuple[int, bool, bool, bool]:
-    """What three words come to: the flags of the system call, and what these can't say."""
     if if_does_not_exist is ...:
         if_does_not_exist = _default_if_does_not_exist(direction, if_exists)
     create = if_does_not_exist == "create"
@@ -54,11 +54,26 @@ def _plan(
 
 # Every combination of words is worked out once, here.
 _PLANS = {
-    (direction, if_exists, if_does_not_exist): _plan(direction, if_exists, if_does_not_exist)
+    (direction, if_exists, if_does_not_exist): _make_plan(direction, if_exists, if_does_not_exist)
     for direction in _ACCESS
     for if_exists in _IF_EXISTS
     for if_does_not_exist in (..., *_IF_DOES_NOT_EXIST)
 }
+
+
+def plan(
+    direction: str, if_exists: str | None, if_does_not_exist: str | EllipsisType | None
+) -> tuple[int, bool, bool, bool]:
+    """The flags of the system call for three words, and what these can't say.
+
+    That is, whether to supersede, and whether the result is ``None`` if the object exists and
+    if it is missing.
+    """
+    try:
+        return _PLANS[direction, if_exists, if_does_not_exist]
+    except (KeyError, TypeError):
+        _check_words(direction, if_exists, if_does_not_exist)
+        raise
 
 
 def _check_words(direction: object, if_exists: object, if_does_not_exist: object) -> None:
@@ -136,35 +151,15 @@ def open_shm(
 
     Source: ``shm_open``; the seed's *open-shm*.
     """
-    return open_reserving(
-        name, direction, if_exists, if_does_not_exist, permissions, size, reserve=True
+    oflag, supersede, none_if_exists, none_if_missing = plan(
+        direction, if_exists, if_does_not_exist
     )
-
-
-def open_reserving(
-    name: Name,
-    direction: Direction,
-    if_exists: IfExists | None,
-    if_does_not_exist: IfDoesNotExist | EllipsisType | None,
-    permissions: Flags,
-    size: int | None,
-    *,
-    reserve: bool,
-) -> SharedMemoryObject | None:
-    """:func:`open_shm`, where the memory of ``size`` bytes need not be reserved."""
-    try:
-        oflag, supersede, none_if_exists, none_if_missing = _PLANS[
-            direction, if_exists, if_does_not_exist
-        ]
-    except (KeyError, TypeError):
-        _check_words(direction, if_exists, if_does_not_exist)
-        raise
     mode = bits("permission", permissions)
     try:
         if size is None and not supersede:
             return _shm.open_shm(SharedMemoryObject, name, oflag, mode)
         make = _shm.supersede_shm if supersede else _shm.publish_shm
-        return make(SharedMemoryObject, name, oflag, mode, 0 if size is None else size, reserve)
+        return make(SharedMemoryObject, name, oflag, mode, 0 if size is None else size, True)
     except _shm.ShmExistsError:
         if not none_if_exists:
             raise
@@ -172,6 +167,72 @@ def open_reserving(
         if not none_if_missing:
             raise
     return None
+
+
+def open_prepared(
+    name: Name,
+    direction: Direction,
+    if_exists: IfExists | None,
+    if_does_not_exist: IfDoesNotExist | EllipsisType | None,
+    permissions: Flags,
+    size: int,
+    *,
+    reserve: bool,
+    prepare: Callable[[SharedMemoryObject], None],
+) -> SharedMemoryObject | None:
+    """:func:`open_shm` that only succeeds if ``prepare`` does, and otherwise leaves no trace.
+
+    An object that supersedes another gets the name when it is prepared.
+    """
+    oflag, supersede, none_if_exists, none_if_missing = plan(
+        direction, if_exists, if_does_not_exist
+    )
+    new = (SharedMemoryObject, name, oflag, bits("permission", permissions), size, reserve)
+    try:
+        if supersede:
+            return _supersede_prepared(new, prepare)
+        shm = _shm.publish_shm(*new)
+    except _shm.ShmExistsError:
+        if not none_if_exists:
+            raise
+    except _shm.ShmDoesNotExistError:
+        if not none_if_missing:
+            raise
+    else:
+        return prepare_or_unpublish(shm, prepare)
+    return None
+
+
+def _supersede_prepared(
+    new: tuple[type[SharedMemoryObject], Name, int, int, int, bool],
+    prepare: Callable[[SharedMemoryObject], None],
+) -> SharedMemoryObject:
+    try:
+        shm = _shm.draft_shm(*new, True)
+    except _shm.ShmError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return prepare_or_unpublish(_shm.supersede_shm(*new), prepare)
+    try:
+        prepare(shm)
+        shm._publish(True)
+    except BaseException:
+        shm.close()
+        raise
+    return shm
+
+
+def prepare_or_unpublish(
+    shm: SharedMemoryObject, prepare: Callable[[SharedMemoryObject], None]
+) -> SharedMemoryObject:
+    """The object, prepared; without its name and closed if that fails and the name was new."""
+    try:
+        prepare(shm)
+    except BaseException:
+        with shm:
+            shm._unpublish()
+        raise
+    return shm
 
 
 def fresh_name() -> str:
