@@ -57,43 +57,57 @@ ERRORS = [
     "posix_shm.bogus",
 ]
 
+NARROWED = "is_open_shm(value) and reveal_type(value)"
+HEAD = """\
+import pathlib, posix_shm
+from typing import reveal_type
+from posix_shm import *
+from posix_shm import ffi
+def use(name: str, mapping: Mapping, value: object) -> None:
+"""
+# NumPy's own types are not what is asked about, and take long.
+CONFIG = """\
+[mypy]
+strict = true
+[mypy-numpy.*]
+follow_imports = skip
+follow_imports_for_stubs = true
+"""
 
-def test_a_type_checker_knows_what_each_call_returns(tmp_path: Path) -> None:
-    head = [
-        "import pathlib, posix_shm",
-        "from typing import reveal_type",
-        "from posix_shm import *",
-        "from posix_shm import ffi",
-        "def use(name: str, mapping: Mapping, value: object) -> None:",
-    ]
-    revealed = [f"    reveal_type({expression})" for expression in TYPES]
-    wrong = [f"    {expression}" for expression in ERRORS]
-    narrowed = ["    if is_open_shm(value): reveal_type(value)"]
-    program = tmp_path / "program.py"
-    program.write_text("\n".join([*head, *revealed, *narrowed, *wrong, ""]), encoding="utf-8")
-    config = tmp_path / "mypy.ini"
-    # NumPy's own types are not what is asked about, and take long.
-    config.write_text(
-        "[mypy]\nstrict = true\n[mypy-numpy.*]\nfollow_imports = skip\n"
-        "follow_imports_for_stubs = true\n",
-        encoding="utf-8",
-    )
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What mypy says of each expression, if it says anything."""
+    directory = tmp_path_factory.mktemp("typing")
+    expressions = [*(f"reveal_type({known})" for known in TYPES), NARROWED, *ERRORS]
+    body = "".join(f"    {expression}\n" for expression in expressions)
+    (directory / "program.py").write_text(HEAD + body, encoding="utf-8")
+    (directory / "mypy.ini").write_text(CONFIG, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(config), str(program)],
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "program.py"],
         env={**os.environ, "MYPYPATH": str(PACKAGE.parent)},
-        cwd=tmp_path,
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 1, done.stdout + done.stderr  # there are errors
     lines = re.findall(r"^program.py:(\d+): (.*)$", done.stdout, re.MULTILINE)
-    first = len(head) + 1
-    said = {int(number) - first: text for number, text in lines}
-    types = dict(enumerate([*TYPES.values(), SHM]))
-    assert {
-        number: re.sub(r'note: Revealed type is "(.*)"', r"\1", said.get(number, "nothing"))
-        for number in types
-    } == types, done.stdout + done.stderr
-    errors = range(len(types), len(types) + len(ERRORS))
-    accepted = [ERRORS[n - len(types)] for n in errors if n not in said]
-    assert not accepted, "these are wrong, but a type checker takes them"
+    first = HEAD.count("\n") + 1
+    return {expressions[int(number) - first]: text for number, text in lines}
+
+
+@pytest.mark.parametrize(("expression", "known"), TYPES.items(), ids=TYPES.keys())
+def test_a_type_checker_knows_what_a_call_returns(
+    said: dict[str, str], expression: str, known: str
+) -> None:
+    assert said[f"reveal_type({expression})"] == f'note: Revealed type is "{known}"'
+
+
+def test_a_type_checker_knows_an_open_object_by_is_open_shm(said: dict[str, str]) -> None:
+    assert said[NARROWED] == f'note: Revealed type is "{SHM}"'
+
+
+@pytest.mark.parametrize("expression", ERRORS)
+def test_a_type_checker_finds_what_is_wrong(said: dict[str, str], expression: str) -> None:
+    assert said[expression].startswith("error: ")
