@@ -128,7 +128,11 @@ def public_names() -> dict[str, object]:
     for module in pkgutil.iter_modules(posix_shm.__path__):
         if not module.name.startswith("_") and module.name != "ffi":
             wing = importlib.import_module(f"posix_shm.{module.name}")
-            names |= {f"{module.name}.{name}": getattr(wing, name) for name in wing.__all__}
+            names |= {
+                f"{module.name}.{name}": getattr(wing, name)
+                for name in wing.__all__
+                if name not in posix_shm.__all__
+            }
     return names
 
 
