@@ -540,7 +540,7 @@ invalid = pytest.mark.parametrize(("options", "error"), INVALID.values(), ids=IN
 @invalid
 @pytest.mark.parametrize("if_exists", ["overwrite", "truncate", "supersede"])
 def test_an_invalid_argument_leaves_an_object_that_exists_as_it_was(
-    existing: str, if_exists: str, options: dict[str, Any], error: type[Exception]
+    existing: str, if_exists: Any, options: dict[str, Any], error: type[Exception]
 ) -> None:
     before = path_of(existing).stat().st_ino
     with pytest.raises(error):
@@ -584,15 +584,16 @@ def test_an_object_that_cannot_be_mapped_is_deleted_if_the_call_made_it(
 
 
 @unmappable
-def test_an_object_that_cannot_be_mapped_stays_if_it_existed(
-    name: str, options: dict[str, Any], error: int
+@pytest.mark.parametrize("if_exists", ["overwrite", "supersede"])
+def test_an_object_that_cannot_be_mapped_leaves_what_existed(
+    name: str, if_exists: Any, options: dict[str, Any], error: int
 ) -> None:
     path_of(name).touch()
     if "size" in options:
         os.truncate(path_of(name), LENGTH)
     before = path_of(name).stat().st_ino
     with pytest.raises(posix_shm.MmapError) as caught:
-        run(posix_shm.open_shm_and_mmap(name, **VALID | options))
+        run(posix_shm.open_shm_and_mmap(name, **VALID | options, if_exists=if_exists))
     assert caught.value.errno == error
     assert path_of(name).stat().st_ino == before
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import posix_shm
 import pytest
-from posix_shm import _open
 
-from .support import exists, path_of, run_python
+from .support import path_of, run_python
 
 SIZE = 5000
 TOO_MUCH = 1 << 60
@@ -89,33 +88,6 @@ def test_no_attempts_are_too_few(attempts: int) -> None:
     with pytest.raises(posix_shm.ShmExistsError) as caught:
         posix_shm.open_anonymous_shm(attempts=attempts)
     assert caught.value.errno == errno.EEXIST
-
-
-@pytest.mark.parametrize("size", [None, SIZE])
-def test_attempts_end_when_every_name_is_taken(
-    name: str, monkeypatch: pytest.MonkeyPatch, size: int | None
-) -> None:
-    path_of(name).write_bytes(b"mine")
-    names = [name] * 10
-    monkeypatch.setattr(_open, "fresh_name", names.pop)
-    with pytest.raises(posix_shm.ShmExistsError) as caught:
-        posix_shm.open_anonymous_shm(attempts=4, size=size)
-    assert caught.value.errno == errno.EEXIST
-    assert len(names) == 10 - 4
-    assert path_of(name).read_bytes() == b"mine", "somebody else's object was touched"
-
-
-def test_attempts_end_with_the_first_name_that_is_free(
-    names: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, free = names(), names()
-    path_of(taken).write_bytes(b"mine")
-    tried = [free, free, taken, taken]
-    monkeypatch.setattr(_open, "fresh_name", tried.pop)
-    with posix_shm.open_anonymous_shm(attempts=3):
-        assert tried == [free]
-        assert not exists(free)
-        assert exists(taken)
 
 
 GENERATED_NAMES = """

@@ -187,6 +187,17 @@ def test_a_name_is_superseded_by_a_rename_and_never_unlinked(name: str, trace: T
     done.check_no_stray(name)
 
 
+@pytest.mark.parametrize("size", [0, 10000])
+@pytest.mark.parametrize("options", ["", ", direction='io'", ", sealable=True"])
+def test_an_anonymous_object_has_no_name_at_any_moment(
+    trace: Trace, options: str, size: int
+) -> None:
+    done = trace(f"open_anonymous_shm(size={size}{options}).close()", "")
+    assert done.succeeded("openat", "memfd_create")
+    assert not done.succeeded("linkat", "rename", "unlink")
+    assert not {name for call in done.calls for name in call.objects}
+
+
 # ---- errors in between ------------------------------------------------------------------------
 
 CONTENT = b"what was there before"
@@ -375,6 +386,44 @@ def test_creating_that_fails_half_way_leaves_nothing_in_steps_too(
     assert done.output == f"ShmError {error} {name}\n"
     assert "openat" in done.succeeded("openat"), "the object was never there"
     assert not exists(name)
+
+
+@pytest.mark.parametrize("size", [None, 10000])
+@pytest.mark.parametrize("direction", ["input", "io"])
+def test_an_anonymous_object_gives_its_name_up_at_once(
+    trace: Trace, direction: str, size: int | None
+) -> None:
+    code = f"""
+os.umask(0o027)
+with open_anonymous_shm(direction={direction!r}, permissions=0o666, size={size}) as shm:
+    print(shm.name, shm.direction, shm.size, shm.stat().st_nlink, oct(shm.stat().st_mode & 0o777))
+"""
+    done = trace(code, "", "openat:error=EOPNOTSUPP", paths=("/dev/shm",))
+    assert done.output == f"None {direction} {size or 0} 0 0o640\n"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "said"), [(4, f"ShmExistsError {errno.EEXIST} 0"), (5, "opened")]
+)
+def test_attempts_end_with_the_first_free_name_or_the_last_taken_one(
+    names: NameFactory, trace: Trace, attempts: int, said: str
+) -> None:
+    taken, free = names(), names()
+    path_of(taken).write_bytes(CONTENT)
+    code = f"""
+from posix_shm import _open
+tried = [{free!r}] + 4 * [{taken!r}]
+_open.fresh_name = tried.pop
+try:
+    open_anonymous_shm(attempts={attempts}, size=10000).close()
+    print("opened")
+except ShmExistsError as error:
+    print("ShmExistsError", error.errno, tried.count({taken!r}))
+"""
+    done = trace(code, "", "openat:error=EOPNOTSUPP", paths=("/dev/shm",))
+    assert done.output == f"{said}\n"
+    assert path_of(taken).read_bytes() == CONTENT, "somebody else's object was touched"
+    assert not exists(free)
 
 
 # ---- signals ----------------------------------------------------------------------------------
