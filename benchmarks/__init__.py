@@ -1,0 +1,1 @@
+"""Measures posix_shm beside C and its peers: ``python -m benchmarks``.  See README.md."""
