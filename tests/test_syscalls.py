@@ -367,6 +367,26 @@ with open_shm(name) as old:
 
 
 @without
+@pytest.mark.parametrize("if_exists", ["error", "truncate", "supersede"])
+def test_an_object_is_made_and_mapped_in_steps_too(
+    name: str, trace: Trace, inject: str, paths: tuple[str, ...], if_exists: str
+) -> None:
+    if if_exists != "error":
+        path_of(name).write_bytes(CONTENT)
+    code = f"""
+with open_shm_and_mmap(
+    name, 10000, direction="io", if_exists={if_exists!r}, if_does_not_exist="create"
+) as (shm, mapping):
+    mapping[-4:] = b"last"
+    print(shm.size, len(mapping))
+"""
+    done = trace(code, name, inject, paths=paths)
+    assert done.output == "10000 10000\n"
+    assert path_of(name).read_bytes() == bytes(9996) + b"last"
+    done.check_no_stray(name)
+
+
+@without
 def test_an_object_that_exists_is_an_error_in_steps_too(
     name: str, trace: Trace, inject: str, paths: tuple[str, ...]
 ) -> None:
