@@ -48,11 +48,7 @@ def run(
     """
     command = [sys.executable, *options, "-m", __name__, body.__module__, body.__qualname__]
     command += [json.dumps(arguments or {}), json.dumps(dev_shm is not None)]
-    if dev_shm is not None:
-        command = [*_namespace(), *_mounted(dev_shm, mount_options, command)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT
-    )
+    return _run_command(command, dev_shm, mount_options)
 
 
 def in_a_process(test: Callable[..., None]) -> Callable[..., None]:
@@ -84,16 +80,10 @@ def in_a_dev_shm(
     return decorate
 
 
-def hunt(program: str, *options: str) -> str:
-    """Run one of :mod:`tests.hunts` and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, *OPTIONS, "-m", f"tests.hunts.{program}", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+def hunt(program: str, *options: str, dev_shm: int | None = None) -> str:
+    """Run one of :mod:`tests.hunts`, which must find nothing, and return what it printed."""
+    command = [sys.executable, *OPTIONS, "-m", f"tests.hunts.{program}", *options]
+    done = _run_command(command, dev_shm)
     _assert_success(done)
     return done.stdout
 
@@ -108,6 +98,16 @@ def no_room(error: OSError) -> bool:
     """Whether this is the error of a full file system, with the note that the contract wants."""
     notes = " ".join(getattr(error, "__notes__", ()))
     return error.errno == errno.ENOSPC and str(free_bytes()) in notes and "container" in notes
+
+
+def _run_command(
+    command: list[str], dev_shm: int | None, mount_options: str = "mode=1777"
+) -> subprocess.CompletedProcess[str]:
+    if dev_shm is not None:
+        command = [*_namespace(), *_mounted(dev_shm, mount_options, command)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT
+    )
 
 
 def _assert_success(done: subprocess.CompletedProcess[str]) -> None:

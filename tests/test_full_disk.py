@@ -12,10 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import pytest
-
 import posix_shm
-from posix_shm import MmapError, ShmError, SharedMemoryObject
+import pytest
+from posix_shm import MmapError, SharedMemoryObject, ShmError
 
 from .elsewhere import free_bytes, in_a_dev_shm, no_room, run
 from .support import PAGE
@@ -267,7 +266,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _interrupted(action: Callable[[], object], delay: float) -> bool:
-    """Runs the action and lets a handler raise after `delay` seconds, if it is not over by then."""
+    """Runs the action, in which a handler raises after `delay` seconds if it is not over."""
     signal.signal(signal.SIGALRM, _interrupt)
     try:
         try:

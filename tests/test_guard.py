@@ -15,9 +15,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-import pytest
-
 import posix_shm
+import pytest
 from posix_shm import Mapping, MmapError, SharedMemoryObject
 
 from .elsewhere import hunt, in_a_process, run

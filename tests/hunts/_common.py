@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 
-def parser(description: str | None, *, seconds: float = 60) -> argparse.ArgumentParser:
-    """For the options that every hunt has."""
-    result = argparse.ArgumentParser(
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """For the options of a hunt."""
+    return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--seconds", type=float, default=seconds, help="how long (%(default)s)")
+
+
+def timed_parser(description: str | None) -> argparse.ArgumentParser:
+    """For the options of a hunt that takes as long as it is told to."""
+    result = parser(description)
+    result.add_argument("--seconds", type=float, default=60, help="how long (%(default)s)")
     return result
 
 

@@ -13,7 +13,7 @@ from contextlib import closing
 import posix_shm
 from posix_shm import Mapping
 
-from ._common import in_threads, parser, rounds
+from ._common import in_threads, rounds, timed_parser
 
 PAGE = 4096
 MOST_PAGES = 8
@@ -67,7 +67,7 @@ def stay(seconds: float) -> int:
 
 def main() -> None:
     """The program."""
-    options = parser(__doc__)
+    options = timed_parser(__doc__)
     options.add_argument("--threads", type=int, default=6)
     arguments = options.parse_args()
 
