@@ -109,7 +109,8 @@ def _read_header(content: bytes) -> _Layout:
     end = stream.tell() + count * dtype.itemsize
     if min(shape, default=0) < 0 or max(count, end) > sys.maxsize:
         raise ValueError(f"no array of {dtype} has the shape {shape}")
-    return _Layout(shape, dtype, "F" if is_fortran else "C", stream.tell(), end)
+    dimensions = tuple(map(int, shape))  # to NumPy, True is no length
+    return _Layout(dimensions, dtype, "F" if is_fortran else "C", stream.tell(), end)
 
 
 def _fields(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
