@@ -26,9 +26,10 @@ typedef struct {
     bool created;
 } opening;
 
-/* Takes type, name, oflag and mode. */
+/* Takes type, name, oflag and mode.  Only an object that never has a name may
+   have None for one. */
 static int
-begin(opening *o, PyObject *module, PyObject *const *args)
+begin(opening *o, PyObject *module, PyObject *const *args, bool named)
 {
     *o = (opening){.state = shm_state_of_module(module)};
     if (!PyType_Check(args[0]) ||
@@ -39,7 +40,7 @@ begin(opening *o, PyObject *module, PyObject *const *args)
     }
     o->type = (PyTypeObject *)args[0];
     if (shm_int_from(args[2], &o->oflag) < 0 || shm_mode_from(args[3], &o->plan.mode) < 0 ||
-        (args[1] != Py_None && shm_name_from(o->state, args[1], &o->name) < 0)) {
+        ((named || args[1] != Py_None) && shm_name_from(o->state, args[1], &o->name) < 0)) {
         return -1;
     }
     o->plan.path = o->name.path;
@@ -59,7 +60,8 @@ begin_with_size(opening *o, PyObject *module, PyObject *const *args, bool named)
 {
     off_t size;
     int reserve = PyObject_IsTrue(args[5]);
-    if (reserve < 0 || shm_offset_from(args[4], &size) < 0 || begin(o, module, args) < 0) {
+    if (reserve < 0 || shm_offset_from(args[4], &size) < 0 ||
+        begin(o, module, args, named) < 0) {
         return -1;
     }
     if (size < 0) {
@@ -102,7 +104,7 @@ open_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     opening o;
     int fd = -1;
-    if (shm_check_arg_count("open_shm", nargs, 4) < 0 || begin(&o, module, args) < 0) {
+    if (shm_check_arg_count("open_shm", nargs, 4) < 0 || begin(&o, module, args, true) < 0) {
         return NULL;
     }
     int error = shm_open_named(o.plan.path, o.oflag, o.plan.mode, &fd);

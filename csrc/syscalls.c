@@ -103,8 +103,7 @@ shm_sys_link(int fd, const char *path)
     object_path to = path_of_object(path);
     int error;
     CALL(error, linkat(AT_FDCWD, from.path, AT_FDCWD, to.path, AT_SYMLINK_FOLLOW) < 0);
-    /* The directory is there, so it is /proc that is missing. */
-    return error == ENOENT ? ENOTSUP : error;
+    return error == ENOENT ? ENOTSUP : error; /* /proc is missing */
 }
 
 int
@@ -135,7 +134,7 @@ shm_sys_reopen_read_only(int fd, int *new_fd)
     if (error == 0) {
         *new_fd = opened;
     }
-    return error;
+    return error == ENOENT ? ENOTSUP : error; /* /proc is missing */
 }
 
 #else

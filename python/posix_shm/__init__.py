@@ -55,13 +55,14 @@ _ELSEWHERE = {
     "send_shm": "transfer",
 }
 
+if not TYPE_CHECKING:  # to which every name would be right
 
-def __getattr__(name: str) -> object:
-    if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = __import__(f"{__name__}.{_ELSEWHERE[name]}", fromlist=[name])
-    value = globals()[name] = getattr(module, name)
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in _ELSEWHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = __import__(f"{__name__}.{_ELSEWHERE[name]}", fromlist=[name])
+        value = globals()[name] = getattr(module, name)
+        return value
 
 
 def __dir__() -> list[str]:
