@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -127,8 +128,19 @@ def _cat(args: argparse.Namespace) -> int:
     with open_shm(args.name) as shm:
         if shm.size > 0:
             with shm.mmap(guard=True) as mapping:
-                sys.stdout.buffer.write(mapping)
+                try:
+                    _write(memoryview(mapping))
+                except OSError as error:
+                    if error.errno != errno.EFAULT:
+                        raise
+                    text = "became shorter while it was read"
+                    raise OSError(errno.EFAULT, text, shm.name) from None
     return 0
+
+
+def _write(rest: memoryview) -> None:
+    while rest:  # with PYTHONUNBUFFERED not all is written at once
+        rest = rest[sys.stdout.buffer.write(rest) :]
 
 
 def _rm(args: argparse.Namespace) -> int:
