@@ -279,7 +279,21 @@ shm_supersede(const shm_blueprint *plan, int *fd)
 int
 shm_draft(const shm_blueprint *plan, bool supersede, int *fd)
 {
-    return !supersede && is_taken(plan->path) ? EEXIST : make_unnamed(plan, fd);
+    if (!supersede && is_taken(plan->path)) {
+        return EEXIST;
+    }
+    int drafted;
+    int error = make_unnamed(plan, &drafted);
+    if (error != 0) {
+        return error;
+    }
+    error = shm_sys_can_link(drafted);
+    if (error != 0) {
+        (void)shm_sys_close(drafted);
+        return error;
+    }
+    *fd = drafted;
+    return 0;
 }
 
 int

@@ -121,6 +121,51 @@ static action *_Atomic latest_action;
    the thread from the start, so that the handler need not make one. */
 static _Thread_local const action *handed_to SHM_STATIC_TLS;
 
+/* A process may have so many mappings and no more, and one that replaces a
+   page in the middle of another counts for two.  These are given up when
+   there are too many, so that there is room for one that replaces all the
+   rest of a range. */
+#define SPARES ((size_t)4)
+
+static char *_Atomic spare_mappings;
+static size_t small_page; /* what sysconf says: a handler must not ask it */
+
+static void
+stock_spare_mappings(void)
+{
+    if (atomic_load(&spare_mappings) != NULL) {
+        return;
+    }
+    char *pages =
+        mmap(NULL, SPARES * small_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        return;
+    }
+    for (size_t i = 1; i < SPARES; i += 2) { /* neighbours that differ stay apart */
+        (void)mprotect(pages + i * small_page, small_page, PROT_READ);
+    }
+    char *none = NULL;
+    if (!atomic_compare_exchange_strong(&spare_mappings, &none, pages)) {
+        (void)munmap(pages, SPARES * small_page);
+    }
+}
+
+static void
+give_up_spare_mappings(void)
+{
+    char *pages = atomic_exchange(&spare_mappings, NULL);
+    if (pages != NULL) {
+        (void)munmap(pages, SPARES * small_page);
+    }
+}
+
+static bool
+map_zeros(uintptr_t start, size_t length, int prot)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    return mmap((void *)start, length, prot, flags, -1, 0) != MAP_FAILED;
+}
+
 /* Puts zeros in the place of the page at `address`, if that is guarded.
    Called by the handler: nothing but atomics and system calls. */
 static bool
@@ -134,12 +179,12 @@ replace_page(uintptr_t address)
     uintptr_t page = address - address % page_size;
     uintptr_t end = atomic_load(&row->end);
     int prot = atomic_load(&row->prot);
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
     atomic_store(atomic_load(&row->faulted), true);
-    /* When a process may have no more mappings, one that replaces all the
-       rest of the range needs none. */
-    bool replaced = mmap((void *)page, page_size, prot, flags, -1, 0) != MAP_FAILED ||
-                    mmap((void *)page, end - page, prot, flags, -1, 0) != MAP_FAILED;
+    bool replaced = map_zeros(page, page_size, prot);
+    if (!replaced) {
+        give_up_spare_mappings();
+        replaced = map_zeros(page, end - page, prot);
+    }
     leave_row(row);
     return replaced;
 }
@@ -218,8 +263,9 @@ forget_handlers(void)
 static int atfork_error;
 
 static void
-watch_forks(void)
+begin_once(void)
 {
+    small_page = (size_t)sysconf(_SC_PAGESIZE);
     atfork_error = pthread_atfork(NULL, NULL, forget_handlers);
 }
 
@@ -228,11 +274,12 @@ watch_forks(void)
 static int
 install_handler(void)
 {
-    static pthread_once_t watching = PTHREAD_ONCE_INIT;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct sigaction current;
-    if (pthread_once(&watching, watch_forks) != 0 || atfork_error != 0) {
+    if (pthread_once(&once, begin_once) != 0 || atfork_error != 0) {
         return ENOMEM;
     }
+    stock_spare_mappings();
     if (sigaction(SIGBUS, NULL, &current) < 0) {
         return errno;
     }

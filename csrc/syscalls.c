@@ -97,6 +97,13 @@ shm_sys_open_unnamed(mode_t mode, int *fd)
 }
 
 int
+shm_sys_can_link(int fd)
+{
+    descriptor_path path = path_of_descriptor(fd);
+    return access(path.path, F_OK) < 0 ? ENOTSUP : 0;
+}
+
+int
 shm_sys_link(int fd, const char *path)
 {
     descriptor_path from = path_of_descriptor(fd);
@@ -141,6 +148,12 @@ shm_sys_reopen_read_only(int fd, int *new_fd)
 
 int
 shm_sys_open_unnamed(mode_t Py_UNUSED(mode), int *Py_UNUSED(fd))
+{
+    return ENOTSUP;
+}
+
+int
+shm_sys_can_link(int Py_UNUSED(fd))
 {
     return ENOTSUP;
 }

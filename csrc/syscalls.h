@@ -26,6 +26,8 @@ int shm_sys_open_unnamed(mode_t mode, int *fd);
    `huge_page_size` bytes (0: small ones, 1: the system's default); ENOTSUP
    where there is no such thing. */
 int shm_sys_memfd(bool sealable, bool executable, size_t huge_page_size, int *fd);
+/* 0 if shm_sys_link works here, ENOTSUP if not. */
+int shm_sys_can_link(int fd);
 /* Gives an unnamed object its name; EEXIST if that is taken. */
 int shm_sys_link(int fd, const char *path);
 /* The new name is the old one's object from one moment to the next. */
