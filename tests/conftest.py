@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from . import support
 
 _numbers = itertools.count()
+
+# How long an example takes says nothing on a machine that is busy with other tests.
+settings.register_profile("posix_shm", deadline=None)
+settings.load_profile("posix_shm")
 
 
 def pytest_collection_finish() -> None:
