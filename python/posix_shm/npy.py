@@ -105,12 +105,22 @@ def _read_header(content: bytes) -> _Layout:
         raise ValueError(f"its header can't be read: {error!r}") from error
     if dtype.hasobject:
         raise ValueError(f"its items are {dtype}: pointers of the process that wrote them")
+    if not _is_sound(dtype):
+        raise ValueError("its items have an impossible size")
     count = math.prod(shape)
     end = stream.tell() + count * dtype.itemsize
     if min(shape, default=0) < 0 or max(count, end) > sys.maxsize:
         raise ValueError(f"no array of {dtype} has the shape {shape}")
     dimensions = tuple(map(int, shape))  # to NumPy, True is no length
     return _Layout(dimensions, dtype, "F" if is_fortran else "C", stream.tell(), end)
+
+
+def _is_sound(dtype: np.dtype[Any]) -> bool:
+    """Whether nothing in an item has a negative size, to which NumPy 1 turns very large ones."""
+    parts = [field[0] for field in (dtype.fields or {}).values()]
+    if dtype.subdtype is not None:
+        parts.append(dtype.base)
+    return dtype.itemsize >= 0 and all(map(_is_sound, parts))
 
 
 def _fields(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
