@@ -8,6 +8,7 @@ that is mounted over the system's in a mount namespace.
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import gc
 import importlib
@@ -16,7 +17,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +82,34 @@ def in_a_dev_shm(
         return wrapper
 
     return decorate
+
+
+@contextmanager
+def alone_with(what: str) -> Iterator[None]:
+    """Tests in other processes that want the same thing for themselves wait."""
+    with Path(tempfile.gettempdir(), f"posix-shm-test-{os.getuid()}-{what}.lock").open(
+        "w"
+    ) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def setting(path: Path, value: str) -> Iterator[None]:
+    """A setting of the kernel has a value, and then the one that it had before.
+
+    The test is skipped where it can't be set.
+    """
+    with alone_with(path.name):
+        before = path.read_text()
+        try:
+            path.write_text(value)
+        except OSError as error:
+            pytest.skip(f"{path} can't be set to {value}: {error}")
+        try:
+            yield
+        finally:
+            path.write_text(before)
 
 
 def hunt(program: str, *options: str, dev_shm: int | None = None) -> str:
