@@ -28,34 +28,82 @@ note_for(int error)
                                       SHM_NAME_MAX);
 }
 
+/* The characters of a name, and what keeps them. */
+typedef struct {
+    PyObject *owner; /* a strong reference */
+    const char *bytes;
+    size_t length;
+} encoded_name;
+
+/* Most names are plain ASCII in a str, which has them encoded already. */
+static bool
+encode_plain(PyObject *arg, encoded_name *encoded)
+{
+    Py_ssize_t length;
+    const char *bytes =
+        PyUnicode_CheckExact(arg) ? PyUnicode_AsUTF8AndSize(arg, &length) : NULL;
+    if (bytes == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        if (bytes[i] <= 0) {
+            return false;
+        }
+    }
+    *encoded = (encoded_name){Py_NewRef(arg), bytes, (size_t)length};
+    return true;
+}
+
+static int
+encode(PyObject *arg, encoded_name *encoded)
+{
+    if (encode_plain(arg, encoded)) {
+        return 0;
+    }
+    char *bytes;
+    Py_ssize_t length;
+    if (!PyUnicode_FSConverter(arg, &encoded->owner)) {
+        return -1;
+    }
+    if (PyBytes_AsStringAndSize(encoded->owner, &bytes, &length) < 0) {
+        Py_DECREF(encoded->owner);
+        return -1;
+    }
+    encoded->bytes = bytes;
+    encoded->length = (size_t)length;
+    return 0;
+}
+
+static void
+set_name_error(shm_state *state, int error, const encoded_name *encoded)
+{
+    PyObject *shown =
+        PyUnicode_DecodeFSDefaultAndSize(encoded->bytes, (Py_ssize_t)encoded->length);
+    if (shown != NULL) {
+        shm_set_error(state, error, shown, note_for(error));
+        Py_DECREF(shown);
+    }
+}
+
 int
 shm_name_from(shm_state *state, PyObject *arg, shm_name *name)
 {
-    PyObject *encoded;
-    char *given;
-    Py_ssize_t given_length;
-    if (!PyUnicode_FSConverter(arg, &encoded)) {
+    encoded_name encoded;
+    if (encode(arg, &encoded) < 0) {
         return -1;
     }
-    if (PyBytes_AsStringAndSize(encoded, &given, &given_length) < 0) {
-        Py_DECREF(encoded);
-        return -1;
-    }
-    int slash = given[0] == '/';
-    size_t length = (size_t)given_length - (size_t)slash;
-    int error = name_error(given + slash, length);
+    bool slash = encoded.bytes[0] == '/';
+    size_t length = encoded.length - slash;
+    int error = name_error(encoded.bytes + slash, length);
     if (error != 0) {
-        PyObject *shown = PyUnicode_DecodeFSDefaultAndSize(given, given_length);
-        if (shown != NULL) {
-            shm_set_error(state, error, shown, note_for(error));
-            Py_DECREF(shown);
-        }
-        Py_DECREF(encoded);
+        set_name_error(state, error, &encoded);
+        Py_DECREF(encoded.owner);
         return -1;
     }
     name->path[0] = '/';
-    memcpy(name->path + 1, given + slash, length + 1);
-    Py_DECREF(encoded);
+    memcpy(name->path + 1, encoded.bytes + slash, length + 1);
+    Py_DECREF(encoded.owner);
     name->text = slash && PyUnicode_CheckExact(arg) ? Py_NewRef(arg)
                                                     : PyUnicode_DecodeFSDefault(name->path);
     return name->text == NULL ? -1 : 0;

@@ -1,12 +1,20 @@
-/* Floor 2: audit events. */
+/* Floor 2: audit events.
+
+   Hooks run Python code: look at the state of an object only afterwards.  All
+   return -1 if a hook raised. */
 #ifndef SHM_AUDIT_H
 #define SHM_AUDIT_H
 
 #include "state.h"
 
-/* Raises an event; `args`, a new reference or NULL with an exception set, is
-   the tuple of its name and arguments, and is stolen.  Hooks run Python code:
-   look at the state of an object only afterwards. */
-int shm_audit(shm_state *, PyObject *args);
+/* Makes what the events are raised with. */
+int shm_audit_init(shm_state *);
+
+/* An object without a name has None. */
+int shm_audit_open(shm_state *, PyObject *name, int oflag, mode_t mode);
+int shm_audit_unlink(shm_state *, PyObject *name);
+/* `what` is mapped: a name, None, or a descriptor. */
+int shm_audit_mmap(shm_state *, PyObject *what, PyObject *length, int prot, int flags,
+                   PyObject *offset);
 
 #endif

@@ -28,8 +28,7 @@ ffi_shm_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *descriptor = NULL;
-    if (shm_audit(shm_state_of_module(module),
-                  Py_BuildValue("(sOii)", "posix_shm.open", args[0], oflag, (int)mode)) == 0) {
+    if (shm_audit_open(shm_state_of_module(module), args[0], oflag, mode) == 0) {
         int error = shm_sys_open(PyBytes_AsString(path), oflag, mode, &fd);
         descriptor = error == 0 ? PyLong_FromLong(fd) : shm_set_os_error(error, args[0]);
     }
@@ -48,8 +47,7 @@ ffi_shm_unlink(PyObject *module, PyObject *name)
         return NULL;
     }
     PyObject *none = NULL;
-    if (shm_audit(shm_state_of_module(module),
-                  Py_BuildValue("(sO)", "posix_shm.unlink", name)) == 0) {
+    if (shm_audit_unlink(shm_state_of_module(module), name) == 0) {
         int error = shm_sys_unlink(PyBytes_AsString(path));
         none = error == 0 ? Py_NewRef(Py_None) : shm_set_os_error(error, name);
     }
@@ -71,8 +69,7 @@ ffi_mmap(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         shm_size_from(args[1], &length) < 0 || shm_int_from(args[2], &prot) < 0 ||
         shm_int_from(args[3], &flags) < 0 || shm_descriptor_from(args[4], &fd) < 0 ||
         shm_offset_from(args[5], &offset) < 0 ||
-        shm_audit(shm_state_of_module(module), Py_BuildValue("(siOiiO)", "posix_shm.mmap", fd,
-                                                             args[1], prot, flags, args[5])) <
+        shm_audit_mmap(shm_state_of_module(module), args[4], args[1], prot, flags, args[5]) <
             0) {
         return NULL;
     }

@@ -841,18 +841,15 @@ mapping_flush(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     MappingObject *self = (MappingObject *)op;
     static char *keywords[] = {"offset", "length", NULL};
-    PyObject *zero = PyLong_FromLong(0);
-    PyObject *offset_arg = zero;
+    PyObject *offset_arg = self->state->zero;
     PyObject *length_arg = Py_None;
     shm_extent extent;
     char *start;
     size_t length;
-    bool ready = zero != NULL &&
-                 PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:flush", keywords, &offset_arg,
+    bool ready = PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:flush", keywords, &offset_arg,
                                              &length_arg) &&
                  shm_extent_from(offset_arg, length_arg, &extent) == 0 &&
                  begin_call_on(self, &extent, &start, &length) == 0;
-    Py_XDECREF(zero);
     if (!ready) {
         return NULL;
     }

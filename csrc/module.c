@@ -1,6 +1,7 @@
 /* Floor 8: posix_shm._shm, the module object.  What it holds is made floor by
    floor. */
 
+#include "audit.h"
 #include "constants.h"
 #include "errors.h"
 #include "ffi.h"
@@ -9,24 +10,25 @@
 #include "shm_object.h"
 #include "state.h"
 
+/* Python's own objects that the state keeps. */
 static int
-attribute_of(const char *module_name, const char *attribute, PyObject **result)
+collect(shm_state *state)
 {
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
+    PyObject *os = PyImport_ImportModule("os");
+    if (os == NULL) {
         return -1;
     }
-    *result = PyObject_GetAttrString(module, attribute);
-    Py_DECREF(module);
-    return *result == NULL ? -1 : 0;
+    state->os_fstat = PyObject_GetAttrString(os, "fstat");
+    Py_DECREF(os);
+    state->zero = PyLong_FromLong(0);
+    return state->os_fstat == NULL || state->zero == NULL ? -1 : 0;
 }
 
 static int
 module_exec(PyObject *module)
 {
     shm_state *state = shm_state_of_module(module);
-    if (attribute_of("sys", "audit", &state->sys_audit) < 0 ||
-        attribute_of("os", "fstat", &state->os_fstat) < 0 || shm_constants_init(module) < 0 ||
+    if (collect(state) < 0 || shm_audit_init(state) < 0 || shm_constants_init(module) < 0 ||
         shm_errors_init(module, state) < 0 || shm_mapping_init(module, state) < 0 ||
         shm_object_init(module, state) < 0 ||
         PyModule_AddFunctions(module, shm_opening_functions) < 0 ||

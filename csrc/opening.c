@@ -46,8 +46,7 @@ begin(opening *o, PyObject *module, PyObject *const *args, bool named)
     o->plan.path = o->name.path;
     o->plan.access = o->oflag & O_ACCMODE;
     PyObject *shown = o->name.text == NULL ? Py_None : o->name.text;
-    if (shm_audit(o->state, Py_BuildValue("(sOii)", "posix_shm.open", shown, o->oflag,
-                                          (int)o->plan.mode)) < 0) {
+    if (shm_audit_open(o->state, shown, o->oflag, o->plan.mode) < 0) {
         shm_name_clear(&o->name);
         return -1;
     }
@@ -190,7 +189,7 @@ delete_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *
     if (shm_name_from(state, name_arg, &name) < 0) {
         return NULL;
     }
-    if (shm_audit(state, Py_BuildValue("(sO)", "posix_shm.unlink", name.text)) < 0) {
+    if (shm_audit_unlink(state, name.text) < 0) {
         shm_name_clear(&name);
         return NULL;
     }

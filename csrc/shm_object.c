@@ -289,10 +289,15 @@ object_exit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 /* ---- attributes ------------------------------------------------------- */
 
 static PyObject *
+name_or_none(ShmObject *self)
+{
+    return self->name == NULL ? Py_None : self->name;
+}
+
+static PyObject *
 object_get_name(PyObject *op, void *Py_UNUSED(closure))
 {
-    ShmObject *self = (ShmObject *)op;
-    return Py_NewRef(self->name == NULL ? Py_None : self->name);
+    return Py_NewRef(name_or_none((ShmObject *)op));
 }
 
 PyDoc_STRVAR(fileno_doc, "fileno($self, /)\n--\n\n"
@@ -363,7 +368,7 @@ object_repr(PyObject *op)
     if (type_name == NULL) {
         return NULL;
     }
-    PyObject *name = self->name == NULL ? Py_None : self->name;
+    PyObject *name = name_or_none(self);
     PyObject *repr =
         shm_lease_is_open(&self->lease)
             ? PyUnicode_FromFormat("<posix_shm.%U name=%R fd=%d direction='%s'>", type_name,
@@ -484,18 +489,6 @@ object_chown(PyObject *op, PyObject *args, PyObject *kwargs)
     return end_call(self, shm_sys_fchown(self->fd, (uid_t)uid, (gid_t)gid), NULL);
 }
 
-/* An `offset` of NULL is 0. */
-static int
-audit_mmap(ShmObject *self, PyObject *length, int prot, int flags, PyObject *offset)
-{
-    PyObject *name = self->name == NULL ? Py_None : self->name;
-    PyObject *args =
-        offset == NULL
-            ? Py_BuildValue("(sOOiii)", "posix_shm.mmap", name, length, prot, flags, 0)
-            : Py_BuildValue("(sOOiiO)", "posix_shm.mmap", name, length, prot, flags, offset);
-    return shm_audit(self->state, args);
-}
-
 PyDoc_STRVAR(mmap_doc,
              "_mmap($self, type, length, addr, protections, flags, offset, guard, /)\n--\n\n"
              "mmap(), with ints; protections of None are those of the direction.");
@@ -525,7 +518,8 @@ object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     request.name = self->name;
     request.addr = addr;
     request.guard = guard != 0;
-    if (audit_mmap(self, args[1], request.prot, request.flags, args[5]) < 0 ||
+    if (shm_audit_mmap(self->state, name_or_none(self), args[1], request.prot, request.flags,
+                       args[5]) < 0 ||
         take(self) < 0) {
         return NULL;
     }
@@ -714,7 +708,9 @@ object_getbuffer(PyObject *op, Py_buffer *view, int flags)
     int readonly = self->access == O_RDONLY;
     int prot = readonly ? PROT_READ : PROT_READ | PROT_WRITE;
     view->obj = NULL;
-    if (audit_mmap(self, Py_None, prot, MAP_SHARED, NULL) < 0 || take(self) < 0) {
+    if (shm_audit_mmap(self->state, name_or_none(self), Py_None, prot, MAP_SHARED,
+                       self->state->zero) < 0 ||
+        take(self) < 0) {
         return -1;
     }
     int error = shm_sys_fstat(self->fd, &st);

@@ -16,7 +16,11 @@ typedef struct {
     PyObject *Mapping;
     PyObject *SharedMemoryObject;
     PyObject *sys_audit;
+    PyObject *event_open;
+    PyObject *event_unlink;
+    PyObject *event_mmap;
     PyObject *os_fstat;
+    PyObject *zero;
 } shm_state;
 
 /* Every reference in the state, for the three functions that walk them. */
@@ -29,7 +33,11 @@ typedef struct {
     VISIT(Mapping)                                                                            \
     VISIT(SharedMemoryObject)                                                                 \
     VISIT(sys_audit)                                                                          \
-    VISIT(os_fstat)
+    VISIT(event_open)                                                                         \
+    VISIT(event_unlink)                                                                       \
+    VISIT(event_mmap)                                                                         \
+    VISIT(os_fstat)                                                                           \
+    VISIT(zero)
 
 static inline shm_state *
 shm_state_of_module(PyObject *module)

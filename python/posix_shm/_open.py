@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import EllipsisType
-    from typing import Literal, TypeGuard, overload
+    from typing import Literal, NoReturn, TypeGuard, overload
 
     from ._flags import Flags
 
@@ -33,7 +33,7 @@ def _default_if_does_not_exist(direction: str, if_exists: str | None) -> str:
     return "create"
 
 
-def _make_plan(
+def _plan(
     direction: str, if_exists: str | None, if_does_not_exist: str | EllipsisType | None
 ) -> tuple[int, bool, bool, bool]:
     if if_does_not_exist is ...:
@@ -52,30 +52,6 @@ def _make_plan(
     return oflag, supersede, none_if_exists, none_if_missing
 
 
-# Every combination of words is worked out once, here.
-_PLANS = {
-    (direction, if_exists, if_does_not_exist): _make_plan(direction, if_exists, if_does_not_exist)
-    for direction in _ACCESS
-    for if_exists in _IF_EXISTS
-    for if_does_not_exist in (..., *_IF_DOES_NOT_EXIST)
-}
-
-
-def plan(
-    direction: str, if_exists: str | None, if_does_not_exist: str | EllipsisType | None
-) -> tuple[int, bool, bool, bool]:
-    """The flags of the system call for three words, and what these can't say.
-
-    That is, whether to supersede, and whether the result is ``None`` if the object exists and
-    if it is missing.
-    """
-    try:
-        return _PLANS[direction, if_exists, if_does_not_exist]
-    except (KeyError, TypeError):
-        _check_words(direction, if_exists, if_does_not_exist)
-        raise
-
-
 def _check_words(direction: object, if_exists: object, if_does_not_exist: object) -> None:
     """Say which of the words is wrong."""
     from ._flags import unknown_word
@@ -90,6 +66,26 @@ def _check_words(direction: object, if_exists: object, if_does_not_exist: object
         if word not in known:
             right = [word for word in known if word is not ...]
             raise unknown_word(parameter, word, right)
+
+
+class _Plans(dict[tuple[object, object, object], tuple[int, bool, bool, bool]]):
+    """What three words come to, worked out once for every combination of them.
+
+    The flags of the system call, and what these can't say: whether to supersede, and whether the
+    result is ``None`` if the object exists and if it is missing.
+    """
+
+    def __missing__(self, words: tuple[object, object, object]) -> NoReturn:
+        _check_words(*words)
+        raise KeyError(words)
+
+
+_PLANS = _Plans(
+    ((direction, if_exists, if_does_not_exist), _plan(direction, if_exists, if_does_not_exist))
+    for direction in _ACCESS
+    for if_exists in _IF_EXISTS
+    for if_does_not_exist in (..., *_IF_DOES_NOT_EXIST)
+)
 
 
 if TYPE_CHECKING:
@@ -151,9 +147,9 @@ def open_shm(
 
     Source: ``shm_open``; the seed's *open-shm*.
     """
-    oflag, supersede, none_if_exists, none_if_missing = plan(
+    oflag, supersede, none_if_exists, none_if_missing = _PLANS[
         direction, if_exists, if_does_not_exist
-    )
+    ]
     mode = bits("permission", permissions)
     try:
         if size is None and not supersede:
@@ -184,9 +180,9 @@ def open_prepared(
 
     An object that supersedes another gets the name when it is prepared.
     """
-    oflag, supersede, none_if_exists, none_if_missing = plan(
+    oflag, supersede, none_if_exists, none_if_missing = _PLANS[
         direction, if_exists, if_does_not_exist
-    )
+    ]
     new = (SharedMemoryObject, name, oflag, bits("permission", permissions), size, reserve)
     try:
         if supersede:
