@@ -407,31 +407,39 @@ def use(function):
 """
 
 
-@pytest.mark.parametrize("how", ["close", "unmap"])
-@pytest.mark.parametrize(
-    "use",
-    [
-        "m[Closes()]",
-        "m[Closes():]",
-        "m[:Closes()]",
-        "m[::Closes()]",
-        "m.__setitem__(Closes(), 1)",
-        "m.__setitem__(0, Closes())",
-        "m.__setitem__(slice(Closes(), 7), b'xx')",
-        "m.__setitem__(slice(2, Closes()), b'xxx')",
-        "m.__setitem__(slice(0, 25, Closes()), b'xxxxx')",
-        "m.flush(Closes())",
-        "m.flush(0, Closes())",
-        "m.advise('dontneed', Closes())",
-        "m.advise('remove', 0, Closes())",
-        "m.populate(workers=Closes())",
-        "m.populate(write=Closes())",
-    ],
+USES = (
+    "m[Closes()]",
+    "m[Closes():]",
+    "m[:Closes()]",
+    "m[::Closes()]",
+    "m.__setitem__(Closes(), 1)",
+    "m.__setitem__(0, Closes())",
+    "m.__setitem__(slice(Closes(), 7), b'xx')",
+    "m.__setitem__(slice(2, Closes()), b'xxx')",
+    "m.__setitem__(slice(0, 25, Closes()), b'xxxxx')",
+    "m.flush(Closes())",
+    "m.flush(0, Closes())",
+    "m.advise('dontneed', Closes())",
+    "m.advise('remove', 0, Closes())",
+    "m.populate(workers=Closes())",
+    "m.populate(write=Closes())",
 )
-def test_an_argument_that_closes_the_mapping_it_indexes_touches_nothing(
-    how: str, use: str
-) -> None:
-    run_python(f"{REENTRANT}use(lambda: {use})\nshm.close()\nvictims.close()\n", how)
+
+
+@pytest.mark.parametrize("how", ["close", "unmap"])
+def test_an_argument_that_closes_the_mapping_it_indexes_touches_nothing(how: str) -> None:
+    run_python(
+        REENTRANT
+        + """
+for code in sys.argv[2:]:
+    print(code, flush=True)  # the last one, if this is a crash, is the culprit
+    use(lambda: eval(code))
+shm.close()
+victims.close()
+""",
+        how,
+        *USES,
+    )
 
 
 @pytest.mark.parametrize("how", ["close", "unmap"])
