@@ -97,9 +97,10 @@ def _stat(args: argparse.Namespace) -> int:
 
 def _seals(shm: SharedMemoryObject) -> str:
     try:
-        return ", ".join(sorted(shm.seals)) or "none"
-    except ShmError:  # the system has no seals
-        return "none"
+        seals = shm.seals
+    except ShmError:  # the system has none
+        seals = frozenset({"seal"})
+    return "it can't be sealed" if seals == {"seal"} else ", ".join(sorted(seals))
 
 
 def _complain_of_blind_spots(seen: Survey) -> None:
@@ -167,7 +168,7 @@ def _rm_unused(patterns: list[str], *, ask: bool) -> int:
     unused = [one for one in found if not seen.holders(one)]
     _complain_of_blind_spots(seen)
     if not unused:
-        print("nothing is unused")
+        print("no unused objects")
         return 0
     print(listing(unused, seen), flush=True)
     if ask:
@@ -237,8 +238,8 @@ def _parser() -> argparse.ArgumentParser:
         help="list the objects, and who holds them",
         description="List the shared memory objects, and the processes that have them mapped or "
         "open. RESIDENT is the memory that an object takes. AGE is the time since it got its size "
-        'or was written to, but not through a mapping. Held by "-" is by nobody, by "?" is by '
-        "nobody that could be seen.",
+        'or was written to, but not through a mapping. Under HELD BY, "-" is nobody, and "?" is '
+        "nobody among the processes that could be looked into.",
     )
     ls.add_argument("--bytes", action="store_true", help="show sizes exactly")
     ls.add_argument("--json", action="store_true", help="for programs; numbers are exact")
@@ -297,8 +298,8 @@ def _parser() -> argparse.ArgumentParser:
     rm.add_argument(
         "--unused",
         action="store_true",
-        help="of your objects (root: of everybody's), or of those named, remove the ones that no "
-        "process holds, except semaphores; shows them and asks first",
+        help="remove what no process holds of your objects (as root: of everybody's), or of those "
+        "named; lists it and asks first; leaves semaphores alone",
     )
     rm.add_argument("--yes", action="store_true", help="with --unused: do not ask")
     rm.add_argument("-f", "--force", action="store_true", help="ignore names that do not exist")

@@ -113,8 +113,11 @@ def blind_spots(seen: Survey) -> list[str]:
 
 def question(unused: Sequence[Found]) -> str:
     """What ``rm --unused`` asks."""
-    what = "this object" if len(unused) == 1 else f"these {len(unused)} objects"
-    return f"Remove {what} and free {_human(sum(one.resident for one in unused))}? [y/N] "
+    age = _duration(time.time() - max(one.status.st_mtime for one in unused))
+    freed = _human(sum(one.resident for one in unused))
+    if len(unused) == 1:
+        return f"Remove this object, {age} old, and free {freed}? [y/N] "
+    return f"Remove these {len(unused)} objects, the youngest {age} old, and free {freed}? [y/N] "
 
 
 def message(error: OSError) -> str:
