@@ -30,8 +30,9 @@ typedef char shm_mutex;
 #define shm_mutex_unlock(mutex) ((void)(mutex))
 #endif
 
-/* Runs tp_finalize from tp_dealloc; -1 means that the finaliser made the
-   object alive again.  The limited API has no call for it. */
+/* Runs our tp_finalize from tp_dealloc; -1 means that it made the object alive
+   again.  A subclass's has been run by then.  The limited API has no call for
+   it. */
 #ifdef Py_LIMITED_API
 static inline int
 shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
@@ -45,8 +46,8 @@ shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 static inline int
 shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 {
-    (void)finalize; /* is its tp_finalize */
-    return PyObject_CallFinalizerFromDealloc(self);
+    return Py_TYPE(self)->tp_finalize == finalize ? PyObject_CallFinalizerFromDealloc(self)
+                                                  : 0;
 }
 #endif
 

@@ -19,17 +19,24 @@
 /* What becomes of the arguments on the way. */
 typedef struct {
     shm_state *state;
-    PyTypeObject *type;
-    shm_name name; /* without a text for an object that never has one */
+    shm_name name;
+    PyObject *object; /* the result, closed until all has gone well */
     int oflag;
     shm_blueprint plan;
     bool created;
 } opening;
 
-/* Takes type, name, oflag and mode.  Only an object that never has a name may
-   have None for one. */
+static void
+abandon(opening *o)
+{
+    Py_CLEAR(o->object);
+    shm_name_clear(&o->name);
+}
+
+/* Takes type, name, oflag and mode.  An object that keeps no name may have
+   None for one. */
 static int
-begin(opening *o, PyObject *module, PyObject *const *args, bool named)
+begin(opening *o, PyObject *module, PyObject *const *args, bool keeps_name)
 {
     *o = (opening){.state = shm_state_of_module(module)};
     if (!PyType_Check(args[0]) ||
@@ -38,35 +45,39 @@ begin(opening *o, PyObject *module, PyObject *const *args, bool named)
         PyErr_SetString(PyExc_TypeError, "the type must be derived from SharedMemoryObject");
         return -1;
     }
-    o->type = (PyTypeObject *)args[0];
     if (shm_int_from(args[2], &o->oflag) < 0 || shm_mode_from(args[3], &o->plan.mode) < 0 ||
-        ((named || args[1] != Py_None) && shm_name_from(o->state, args[1], &o->name) < 0)) {
+        ((keeps_name || args[1] != Py_None) &&
+         shm_name_from(o->state, args[1], &o->name) < 0)) {
         return -1;
     }
     o->plan.path = o->name.path;
     o->plan.access = o->oflag & O_ACCMODE;
     PyObject *shown = o->name.text == NULL ? Py_None : o->name.text;
-    if (shm_audit_open(o->state, shown, o->oflag, o->plan.mode) < 0) {
-        shm_name_clear(&o->name);
+    if (shm_audit_open(o->state, shown, o->oflag, o->plan.mode) == 0) {
+        o->object = shm_object_new(o->state, (PyTypeObject *)args[0],
+                                   keeps_name ? o->name.text : NULL);
+    }
+    if (o->object == NULL) {
+        abandon(o);
         return -1;
     }
     return 0;
 }
 
-/* Takes size and reserve, too.  `named`: the object is to keep its name. */
+/* Takes size and reserve, too. */
 static int
-begin_with_size(opening *o, PyObject *module, PyObject *const *args, bool named)
+begin_with_size(opening *o, PyObject *module, PyObject *const *args, bool keeps_name)
 {
     off_t size;
     int reserve = PyObject_IsTrue(args[5]);
     if (reserve < 0 || shm_offset_from(args[4], &size) < 0 ||
-        begin(o, module, args, named) < 0) {
+        begin(o, module, args, keeps_name) < 0) {
         return -1;
     }
     if (size < 0) {
-        shm_set_error(o->state, EINVAL, named ? o->name.text : NULL,
+        shm_set_error(o->state, EINVAL, keeps_name ? o->name.text : NULL,
                       PyUnicode_FromString("a size is 0 or more bytes"));
-        shm_name_clear(&o->name);
+        abandon(o);
         return -1;
     }
     o->plan.size = size;
@@ -74,22 +85,20 @@ begin_with_size(opening *o, PyObject *module, PyObject *const *args, bool named)
     return 0;
 }
 
-/* An object that owns `fd`, under `name`, if there was no error; else `note`,
-   a new reference or NULL, says what to do. */
+/* The object, which owns `fd` now, if there was no error; else `note`, a new
+   reference or NULL, says what to do. */
 static PyObject *
-finish(opening *o, int error, int fd, PyObject *name, PyObject *note)
+finish(opening *o, int error, int fd, PyObject *note)
 {
     PyObject *object = NULL;
     if (error != 0) {
-        shm_set_error(o->state, error, name, note);
+        shm_set_error(o->state, error, o->name.text, note);
     }
     else {
-        object = shm_object_new(o->state, o->type, fd, o->plan.access, name, o->created);
-        if (object == NULL) {
-            (void)shm_sys_close(fd);
-        }
+        shm_object_open(o->object, fd, o->plan.access, o->created);
+        object = Py_NewRef(o->object);
     }
-    shm_name_clear(&o->name);
+    abandon(o);
     return object;
 }
 
@@ -107,7 +116,7 @@ open_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_open_named(o.plan.path, o.oflag, o.plan.mode, &fd);
-    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
+    return finish(&o, error, fd, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(publish_shm_doc,
@@ -124,7 +133,7 @@ publish_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_publish(&o.plan, o.oflag, &fd, &o.created);
-    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
+    return finish(&o, error, fd, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(supersede_shm_doc,
@@ -142,7 +151,7 @@ supersede_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     int error = shm_supersede(&o.plan, &fd);
     o.created = true;
-    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
+    return finish(&o, error, fd, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(draft_shm_doc,
@@ -162,7 +171,7 @@ draft_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     int error = shm_draft(&o.plan, supersede != 0, &fd);
     o.created = true;
-    return finish(&o, error, fd, o.name.text, shm_room_note(error, -1));
+    return finish(&o, error, fd, shm_room_note(error, -1));
 }
 
 PyDoc_STRVAR(delete_shm_doc,
@@ -203,6 +212,14 @@ delete_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *
 
 /* ---- without a name --------------------------------------------------- */
 
+/* The name was only for the way. */
+static PyObject *
+finish_nameless(opening *o, int error, int fd, PyObject *note)
+{
+    shm_name_clear(&o->name);
+    return finish(o, error, fd, note);
+}
+
 PyDoc_STRVAR(make_nameless_shm_doc,
              "make_nameless_shm($module, type, name, oflag, mode, size, reserve, /)\n--\n\n"
              "Make an object under an unused name and take the name away.");
@@ -217,7 +234,7 @@ make_nameless_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     int error = shm_make_nameless(&o.plan, &fd);
-    return finish(&o, error, fd, NULL, shm_room_note(error, -1));
+    return finish_nameless(&o, error, fd, shm_room_note(error, -1));
 }
 
 #define HUGE_PAGE_NOTE                                                                        \
@@ -244,7 +261,7 @@ make_memfd(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *note = huge_page_size == 0 ? shm_room_note(error, -1)
                      : error == 0        ? NULL
                                          : PyUnicode_FromString(HUGE_PAGE_NOTE);
-    return finish(&o, error, fd, NULL, note);
+    return finish_nameless(&o, error, fd, note);
 }
 
 PyMethodDef shm_opening_functions[] = {

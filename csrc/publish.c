@@ -20,19 +20,25 @@ give_size(const shm_blueprint *plan, int fd)
     return error == 0 && plan->reserve ? shm_reserve(fd, plan->size) : error;
 }
 
-/* A second descriptor, for reading only, of an object that we have made: even
-   if its mode does not allow us to read.  `path` is its name, or NULL. */
+/* A second descriptor of an object, for reading only.  `path` is its name, or
+   NULL. */
 static int
 open_for_reading(int fd, const char *path, int *reader)
 {
     int error = shm_sys_reopen_read_only(fd, reader);
+    return error == ENOTSUP && path != NULL ? shm_sys_open(path, O_RDONLY, 0, reader) : error;
+}
+
+/* The same for an object that we have made, even if its mode does not allow us
+   to read it. */
+static int
+open_ours_for_reading(int fd, const char *path, int *reader)
+{
+    int error = open_for_reading(fd, path, reader);
     struct stat st;
     if (error == EACCES && shm_sys_fstat(fd, &st) == 0 && shm_sys_fchmod(fd, S_IRUSR) == 0) {
-        error = shm_sys_reopen_read_only(fd, reader);
+        error = open_for_reading(fd, path, reader);
         (void)shm_sys_fchmod(fd, st.st_mode & 07777);
-    }
-    if (error == ENOTSUP && path != NULL) {
-        error = shm_sys_open(path, O_RDONLY, 0, reader);
     }
     return error;
 }
@@ -46,7 +52,7 @@ narrow(const shm_blueprint *plan, const char *path, int *fd)
         return 0;
     }
     int reader;
-    int error = open_for_reading(*fd, path, &reader);
+    int error = open_ours_for_reading(*fd, path, &reader);
     (void)shm_sys_close(*fd);
     if (error == 0) {
         *fd = reader;
@@ -207,21 +213,28 @@ open_existing(const shm_blueprint *plan, bool truncate, int *fd)
     if (!truncate) {
         return shm_sys_open(plan->path, plan->access, 0, fd);
     }
-    int opened;
-    int error = shm_sys_open(plan->path, O_RDWR, 0, &opened);
+    int writer, opened;
+    int error = shm_sys_open(plan->path, O_RDWR, 0, &writer);
     if (error != 0) {
         return error;
     }
-    error = truncate_existing(plan, opened);
+    /* What may fail first, so that a call that fails empties nothing. */
+    opened = writer;
+    error = plan->access == O_RDONLY ? open_for_reading(writer, plan->path, &opened) : 0;
+    if (error != 0) {
+        (void)shm_sys_close(writer);
+        return error;
+    }
+    error = truncate_existing(plan, writer);
+    if (opened != writer) {
+        (void)shm_sys_close(writer);
+    }
     if (error != 0) {
         (void)shm_sys_close(opened);
         return error;
     }
-    error = narrow(plan, plan->path, &opened);
-    if (error == 0) {
-        *fd = opened;
-    }
-    return error;
+    *fd = opened;
+    return 0;
 }
 
 int

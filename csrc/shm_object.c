@@ -45,8 +45,7 @@ typedef struct {
 /* ---- making one ------------------------------------------------------- */
 
 PyObject *
-shm_object_new(shm_state *state, PyTypeObject *type, int fd, int access, PyObject *name,
-               bool created)
+shm_object_new(shm_state *state, PyTypeObject *type, PyObject *name)
 {
     ShmObject *self = (ShmObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (self == NULL) {
@@ -54,11 +53,17 @@ shm_object_new(shm_state *state, PyTypeObject *type, int fd, int access, PyObjec
     }
     self->state = state;
     self->name = Py_XNewRef(name);
+    return (PyObject *)self;
+}
+
+void
+shm_object_open(PyObject *op, int fd, int access, bool created)
+{
+    ShmObject *self = (ShmObject *)op;
     self->fd = fd;
     self->access = access;
     self->created = created;
     shm_lease_open(&self->lease);
-    return (PyObject *)self;
 }
 
 /* The state, for a type that Python code may have derived from ours. */
@@ -90,20 +95,31 @@ object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         (name_arg != Py_None && shm_name_from(state, name_arg, &name) < 0)) {
         return NULL;
     }
-    PyObject *self = NULL;
+    PyObject *self = shm_object_new(state, type, name.text);
+    if (self == NULL) {
+        shm_name_clear(&name);
+        return NULL;
+    }
     int error = shm_sys_access_mode(fd, &access);
     if (error == 0) {
         error = shm_sys_close_on_exec(fd);
     }
-    if (error != 0) {
-        shm_set_error(state, error, name.text,
-                      PyUnicode_FromFormat("%d is not an open file descriptor", fd));
+    if (error == 0) {
+        shm_object_open(self, fd, access, false);
     }
     else {
-        self = shm_object_new(state, type, fd, access, name.text, 0);
+        shm_set_error(state, error, name.text,
+                      PyUnicode_FromFormat("%d is not an open file descriptor", fd));
+        Py_CLEAR(self);
     }
     shm_name_clear(&name);
     return self;
+}
+
+static PyObject *
+name_or_none(ShmObject *self)
+{
+    return self->name == NULL ? Py_None : self->name;
 }
 
 /* ---- using one -------------------------------------------------------- */
@@ -170,18 +186,20 @@ close_descriptor(ShmObject *self)
     return shm_lease_close(&self->lease) == SHM_LEASE_DISPOSE ? shm_sys_close(self->fd) : 0;
 }
 
+/* `source` is what the warning is about; NULL where a reference to it would be
+   one to an object that is being freed. */
 static void
-object_finalize(PyObject *op)
+warn_if_unclosed(ShmObject *self, PyObject *source)
 {
-    ShmObject *self = (ShmObject *)op;
     if (!shm_lease_is_open(&self->lease)) {
         return;
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (PyErr_ResourceWarning(op, 1, "unclosed shared memory object %R", op) < 0 &&
+    if (PyErr_ResourceWarning(source, 1, "unclosed shared memory object name=%R fd=%d",
+                              name_or_none(self), self->fd) < 0 &&
         PyErr_ExceptionMatches(PyExc_Warning)) {
-        PyErr_WriteUnraisable(op);
+        PyErr_WriteUnraisable(source);
     }
     PyErr_Clear();
     (void)close_descriptor(self);
@@ -189,16 +207,22 @@ object_finalize(PyObject *op)
 }
 
 static void
+object_finalize(PyObject *op)
+{
+    warn_if_unclosed((ShmObject *)op, op);
+}
+
+static void
 object_dealloc(PyObject *op)
 {
     ShmObject *self = (ShmObject *)op;
     PyTypeObject *type = Py_TYPE(op);
-    /* A subclass may have finalised it already, or may not do so at all. */
     if (shm_lease_is_open(&self->lease) &&
         shm_finalize_from_dealloc(op, object_finalize) < 0) {
         return;
     }
-    (void)close_descriptor(self);
+    /* A subclass may have a finaliser of its own that doesn't close it. */
+    warn_if_unclosed(self, NULL);
     if (self->weak_references != NULL) {
         PyObject_ClearWeakRefs(op);
     }
@@ -239,9 +263,11 @@ static PyObject *
 object_detach(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     ShmObject *self = (ShmObject *)op;
-    if (shm_lease_close_if_idle(&self->lease)) {
-        return PyLong_FromLong(self->fd);
+    PyObject *number = PyLong_FromLong(self->fd);
+    if (number == NULL || shm_lease_close_if_idle(&self->lease)) {
+        return number;
     }
+    Py_DECREF(number);
     /* Another thread is in a call with it and will close it; the caller gets
        one of its own. */
     if (take(self) < 0) {
@@ -249,11 +275,19 @@ object_detach(PyObject *op, PyObject *Py_UNUSED(ignored))
     }
     int fd;
     int error = shm_sys_duplicate(self->fd, &fd);
-    if (error == 0) {
+    if (error != 0) {
+        give_back(self);
+        return set_error(self, error, NULL);
+    }
+    number = PyLong_FromLong(fd);
+    if (number == NULL) {
+        (void)shm_sys_close(fd);
+    }
+    else {
         (void)close_descriptor(self);
     }
     give_back(self);
-    return error == 0 ? PyLong_FromLong(fd) : set_error(self, error, NULL);
+    return number;
 }
 
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
@@ -287,12 +321,6 @@ object_exit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* ---- attributes ------------------------------------------------------- */
-
-static PyObject *
-name_or_none(ShmObject *self)
-{
-    return self->name == NULL ? Py_None : self->name;
-}
 
 static PyObject *
 object_get_name(PyObject *op, void *Py_UNUSED(closure))

@@ -8,10 +8,13 @@
 
 int shm_object_init(PyObject *module, shm_state *);
 
-/* A new SharedMemoryObject, an instance of `type`, a subtype of the state's,
-   that owns `fd`, opened with `access`; on failure `fd` is still the caller's.
-   `name` is canonical, or NULL.  `created`: this call made the object. */
-PyObject *shm_object_new(shm_state *, PyTypeObject *type, int fd, int access, PyObject *name,
-                         bool created);
+/* A closed SharedMemoryObject, an instance of `type`, a subtype of the state's.
+   `name` is canonical, or NULL. */
+PyObject *shm_object_new(shm_state *, PyTypeObject *type, PyObject *name);
+
+/* Opens one that was never open: it owns `fd`, which was opened with `access`.
+   `created`: the object is a new one.  Can't fail, so that whoever changes
+   something in the system has made the Python object before. */
+void shm_object_open(PyObject *, int fd, int access, bool created);
 
 #endif
