@@ -9,6 +9,8 @@
 #ifndef SHM_LEASE_H
 #define SHM_LEASE_H
 
+#include "compat.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>

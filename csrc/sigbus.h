@@ -11,6 +11,8 @@
 #ifndef SHM_SIGBUS_H
 #define SHM_SIGBUS_H
 
+#include "compat.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -783,7 +783,9 @@ class Count:
         self.ranges = len(Path("/proc/self/maps").read_text().splitlines())
         self.references = sum(sys.getrefcount(item) for item in ours)
         self.blocks = sys.getallocatedblocks()
-        self.resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+        pages = Path("/proc/self/statm").read_text().split()
+        self.addresses = int(pages[0]) * PAGE
+        self.resident = int(pages[1]) * PAGE
 
 
 def growth(bench: Bench, function: Round, rounds: int) -> dict[str, int]:
@@ -803,6 +805,7 @@ def growth(bench: Bench, function: Round, rounds: int) -> dict[str, int]:
         "ranges": 10 + rounds // 100,
         "references": 10 + rounds // 100,
         "blocks": 100 + rounds // 100,
+        "addresses": (8 << 20) + rounds * PAGE // 4,  # ranges side by side count as one above
         "resident": (256 << 10) + 8 * rounds,
     }
     more = {what: getattr(after, what) - getattr(before, what) for what in allowed}
@@ -861,7 +864,17 @@ def test_every_public_callable_has_a_round() -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["descriptors", "shared", "objects", "ranges", "references", "blocks", "resident"]
+    "what",
+    [
+        "descriptors",
+        "shared",
+        "objects",
+        "ranges",
+        "references",
+        "blocks",
+        "addresses",
+        "resident",
+    ],
 )
 def test_each_kind_of_leak_is_found(bench: Bench, names: support.NameFactory, what: str) -> None:
     kept: list[Any] = []
@@ -872,12 +885,13 @@ def test_each_kind_of_leak_is_found(bench: Bench, names: support.NameFactory, wh
         "ranges": lambda _: kept.append(mmap.mmap(-1, PAGE, mmap.MAP_SHARED)),
         "references": lambda b: kept.append(b.shm),
         "blocks": lambda _: kept.append(object()),
+        "addresses": lambda _: kept.append(mmap.mmap(-1, 1 << 20)),
         "resident": lambda _: kept.append(b"x" * PAGE),
     }
     found = growth(bench, leaky[what], 200)
     for item in kept:
         if what == "descriptors":
             os.close(item)
-        elif what in ("shared", "ranges"):
+        elif what in ("shared", "ranges", "addresses"):
             item.close()
     assert what in found
