@@ -38,6 +38,7 @@ typedef struct {
     int fd;
     int access;
     bool created;
+    atomic_bool handed_over;
     shm_mutex places_lock;
     place *free_places;
 } ShmObject;
@@ -196,7 +197,8 @@ warn_if_unclosed(ShmObject *self, PyObject *source)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (PyErr_ResourceWarning(source, 1, "unclosed shared memory object name=%R fd=%d",
+    if (!atomic_load(&self->handed_over) &&
+        PyErr_ResourceWarning(source, 1, "unclosed shared memory object name=%R fd=%d",
                               name_or_none(self), self->fd) < 0 &&
         PyErr_ExceptionMatches(PyExc_Warning)) {
         PyErr_WriteUnraisable(source);
@@ -254,6 +256,22 @@ object_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     return error == 0 ? Py_NewRef(Py_None) : set_error(self, error, NULL);
 }
 
+/* A new descriptor; for the holder of a lease. */
+static PyObject *
+duplicate(ShmObject *self)
+{
+    int fd;
+    int error = shm_sys_duplicate(self->fd, &fd);
+    if (error != 0) {
+        return set_error(self, error, NULL);
+    }
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL) {
+        (void)shm_sys_close(fd);
+    }
+    return number;
+}
+
 PyDoc_STRVAR(detach_doc,
              "detach($self, /)\n--\n\n"
              "Give the descriptor away: the caller closes it.  The object is closed.\n\n"
@@ -273,21 +291,40 @@ object_detach(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (take(self) < 0) {
         return NULL;
     }
-    int fd;
-    int error = shm_sys_duplicate(self->fd, &fd);
-    if (error != 0) {
-        give_back(self);
-        return set_error(self, error, NULL);
-    }
-    number = PyLong_FromLong(fd);
-    if (number == NULL) {
-        (void)shm_sys_close(fd);
-    }
-    else {
+    number = duplicate(self);
+    if (number != NULL) {
         (void)close_descriptor(self);
     }
     give_back(self);
     return number;
+}
+
+PyDoc_STRVAR(duplicate_doc, "_duplicate($self, /)\n--\n\n"
+                            "Return a new descriptor of the object, which the caller closes.");
+
+static PyObject *
+object_duplicate(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (take(self) < 0) {
+        return NULL;
+    }
+    PyObject *number = duplicate(self);
+    give_back(self);
+    return number;
+}
+
+PyDoc_STRVAR(
+    hand_over_doc,
+    "_hand_over($self, /)\n--\n\n"
+    "Have it closed without a warning when the last reference goes: it is under way to\n"
+    "another process, and whoever sent it may forget it.");
+
+static PyObject *
+object_hand_over(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    atomic_store(&((ShmObject *)op)->handed_over, true);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
@@ -655,8 +692,8 @@ static PyObject *
 object_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     return PyErr_Format(PyExc_TypeError,
-                        "cannot pickle or copy %R: pass its name and open_shm() it on the "
-                        "other side",
+                        "cannot pickle or copy %R: it travels with multiprocessing or by "
+                        "send_shm(); or pass its name and open_shm() it on the other side",
                         op);
 }
 
@@ -782,6 +819,8 @@ static PyMethodDef object_methods[] = {
     {"_unpublish", object_unpublish, METH_NOARGS, unpublish_doc},
     {"_seal", object_seal, METH_O, seal_doc},
     {"_mmap", (PyCFunction)(void (*)(void))object_mmap, METH_FASTCALL, mmap_doc},
+    {"_duplicate", object_duplicate, METH_NOARGS, duplicate_doc},
+    {"_hand_over", object_hand_over, METH_NOARGS, hand_over_doc},
     {"__enter__", object_enter, METH_NOARGS, enter_doc},
     {"__exit__", (PyCFunction)(void (*)(void))object_exit, METH_FASTCALL, exit_doc},
     {"__reduce__", object_reduce, METH_NOARGS, reduce_doc},

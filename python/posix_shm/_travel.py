@@ -8,7 +8,8 @@ multiprocessing it goes one of two ways:
   gets the descriptor from the sender, where a thread waits for tickets.
 
 What has been sent and not yet taken is held as the object itself, not as a duplicate of its
-descriptor.  So nothing leaks if it is never taken: ``close()`` closes it, as always.
+descriptor.  So nothing leaks if it is never taken: ``close()`` closes it, as always.  What is
+forgotten instead, as the result of a task is, goes when it has been taken, without a warning.
 """
 
 from __future__ import annotations
@@ -47,26 +48,9 @@ _CONTROL_SIZE = socket.CMSG_SPACE(253 * _INT_SIZE) + socket.CMSG_SPACE(256)
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # SharedMemoryObject() sees to the rest
 
 
-def _duplicate(shm: _shm.SharedMemoryObject) -> int:
-    """A descriptor of the object that another thread can't close."""
-    try:
-        fd = os.dup(shm.fileno())
-    except OSError:
-        shm.fileno()  # raises if it was closed meanwhile, which then is the reason
-        raise
-    try:
-        # What is open now was open all the time.  If it is not, the number may have been that of
-        # some other file when it was duplicated.
-        shm.fileno()
-    except ValueError:
-        os.close(fd)
-        raise
-    return fd
-
-
 def send(sock: socket.socket, shm: _shm.SharedMemoryObject, flags: int = 0) -> None:
     """Send an object's descriptor with one zero byte."""
-    fd = _duplicate(shm)
+    fd = shm._duplicate()
     try:
         socket.send_fds(sock, [_BYTE], [fd], flags)
     finally:
@@ -163,6 +147,7 @@ class _Outbox:
                 if held.closed:
                     self._objects.pop(old, None)
             self._objects[number] = shm
+            shm._hand_over()
             return _Ticket(self._requests.getsockname(), number)
 
     def _open(self) -> socket.socket:
