@@ -220,13 +220,13 @@ class _Passenger:
         from multiprocessing import context, reduction
 
         shm = self._shm
-        identity = _identity(shm)
+        what = type(shm), shm.name, shm.direction, _identity(shm)
         way: Way
         if context.get_spawning_popen() is not None:
             way = reduction.DupFd(shm.fileno())
         else:
             way = _outbox.add(shm)
-        return _arrive, (type(shm), shm.name, shm.direction, identity, way)
+        return _arrive, (*what, way)
 
 
 def reduce(shm: _shm.SharedMemoryObject) -> tuple[Any, ...]:
