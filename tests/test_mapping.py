@@ -194,6 +194,16 @@ def test_an_empty_object_can_not_be_mapped_and_a_note_says_what_to_do(length: in
         assert any("empty" in note and "truncate" in note for note in caught.value.__notes__)
 
 
+def test_what_is_larger_than_the_address_space_is_enomem() -> None:
+    with open_anonymous_shm(direction="io") as shm:
+        shm.truncate(1 << 62)
+        for guard in (False, True):
+            with pytest.raises(MmapError) as caught:
+                shm.mmap(guard=guard)
+            assert caught.value.errno == errno.ENOMEM
+        shm.mmap(10, offset=1 << 61).unmap()
+
+
 def test_what_the_object_grew_by_can_be_mapped() -> None:
     with filled(10) as shm:
         shm.truncate(SIZE)
@@ -663,6 +673,7 @@ def test_advise_refuses_what_is_no_advice() -> None:
             m.advise(None)  # type: ignore[arg-type]
 
 
+@pytest.mark.not_under_sanitizers("AddressSanitizer makes mlock do nothing")
 def test_lock_keeps_the_pages_in_memory_and_unlock_lets_them_go() -> None:
     with filled() as shm, shm.mmap(offset=PAGE + 1) as m:
         m.lock()
@@ -671,6 +682,7 @@ def test_lock_keeps_the_pages_in_memory_and_unlock_lets_them_go() -> None:
         assert kilobytes_of(m, "Locked") == 0
 
 
+@pytest.mark.not_under_sanitizers("AddressSanitizer makes mlock do nothing")
 def test_lock_beyond_the_limit_is_an_mmap_error() -> None:
     run_python("""
 import errno, os, resource
