@@ -212,7 +212,14 @@ int
 shm_mode_from(PyObject *arg, mode_t *mode)
 {
     long long wide;
-    if (long_long_between(arg, 0, 07777, &wide) < 0) {
+    if (long_long_from(arg, &wide) < 0) {
+        return -1;
+    }
+    if (wide < 0 || wide > 07777) {
+        PyErr_Format(PyExc_OverflowError,
+                     "permissions must be between 0 and 0o7777, not %lld; of a whole st_mode, "
+                     "stat.S_IMODE() tells them",
+                     wide);
         return -1;
     }
     *mode = (mode_t)wide;

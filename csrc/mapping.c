@@ -180,9 +180,16 @@ input_note(void)
 }
 
 static PyObject *
-note_for_mmap(int error, int fd, int prot)
+note_for_mmap(int error, int fd, int prot, int flags)
 {
     int access;
+    if (flags & MAP_FIXED && error == EEXIST) {
+        return PyUnicode_FromString("there is another mapping at this address");
+    }
+    if (flags & MAP_FIXED && error == EINVAL) {
+        return PyUnicode_FromString("the flag \"fixed\" needs an addr, which for offset 0 is "
+                                    "a multiple of the page size");
+    }
     if (error == ENODEV) {
         return PyUnicode_FromString("this descriptor is of nothing that can be mapped");
     }
@@ -226,7 +233,7 @@ shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
                               &self->faulted, &self->guard);
     }
     if (error != 0) {
-        PyObject *note = note_for_mmap(error, fd, request->prot);
+        PyObject *note = note_for_mmap(error, fd, request->prot, request->flags);
         shm_set_mmap_error(state, error, request->name, note);
         Py_DECREF(self);
         return NULL;
@@ -456,6 +463,21 @@ mapping_length(PyObject *op)
     return self->length;
 }
 
+/* Most indices are ints that fit; the rest goes the long way. */
+static int
+index_from(PyObject *key, Py_ssize_t *index)
+{
+    if (PyLong_CheckExact(key)) {
+        *index = PyLong_AsSsize_t(key);
+        if (*index != -1 || !PyErr_Occurred()) {
+            return 0;
+        }
+        PyErr_Clear();
+    }
+    *index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+    return *index == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 /* The position that an index means that may count from the end. */
 static Py_ssize_t
 position(MappingObject *self, Py_ssize_t index)
@@ -513,8 +535,8 @@ mapping_subscript(PyObject *op, PyObject *key)
 {
     MappingObject *self = (MappingObject *)op;
     if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
-        Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
-        if (index == -1 && PyErr_Occurred()) {
+        Py_ssize_t index;
+        if (index_from(key, &index) < 0) {
             return NULL;
         }
         return mapping_item(op, position(self, index));
@@ -617,8 +639,8 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
         return -1;
     }
     if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
-        Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
-        if (index == -1 && PyErr_Occurred()) {
+        Py_ssize_t index;
+        if (index_from(key, &index) < 0) {
             return -1;
         }
         return assign_item(self, position(self, index), value);
@@ -1116,6 +1138,7 @@ static PyType_Slot mapping_slots[] = {
     {Py_mp_length, mapping_length},
     {Py_mp_subscript, mapping_subscript},
     {Py_mp_ass_subscript, mapping_ass_subscript},
+    {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, mapping_length},
     {Py_sq_item, mapping_item},
     {0, NULL},

@@ -86,7 +86,8 @@ shm_room_note(int error, int fd)
     if (shm_sys_free_bytes(fd, &bytes) != 0) {
         return PyUnicode_FromString("there is not that much memory");
     }
-    return PyUnicode_FromFormat("%llu bytes are free on the file system of shared memory; "
-                                "in a container, its options set how many there are",
+    return PyUnicode_FromFormat("%llu bytes are free in the file system of shared memory "
+                                "(/dev/shm on Linux); a container sets its size (docker run "
+                                "--shm-size)",
                                 bytes);
 }

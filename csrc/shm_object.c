@@ -110,7 +110,7 @@ object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     else {
         shm_set_error(state, error, name.text,
-                      PyUnicode_FromFormat("%d is not an open file descriptor", fd));
+                      PyUnicode_FromFormat("%R is not an open file descriptor", fd_arg));
         Py_CLEAR(self);
     }
     shm_name_clear(&name);
@@ -164,6 +164,12 @@ input_note(ShmObject *self)
                ? PyUnicode_FromString("the object is opened for input; direction=\"io\" "
                                       "allows this")
                : NULL;
+}
+
+static PyObject *
+size_note(ShmObject *self, off_t size)
+{
+    return size < 0 ? PyUnicode_FromString("a size is 0 or more bytes") : input_note(self);
 }
 
 /* Ends a call that returns nothing. */
@@ -472,7 +478,7 @@ object_truncate(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
         return NULL;
     }
     int error = shm_sys_ftruncate(self->fd, size);
-    return end_call(self, error, error == 0 || size < 0 ? NULL : input_note(self));
+    return end_call(self, error, error == 0 ? NULL : size_note(self, size));
 }
 
 PyDoc_STRVAR(reserve_doc,
@@ -500,7 +506,8 @@ object_reserve(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *
     if (error == 0) {
         error = shm_reserve(self->fd, size_arg == Py_None ? st.st_size : size);
     }
-    PyObject *note = error == EBADF ? input_note(self) : shm_room_note(error, self->fd);
+    PyObject *note = error == EBADF || error == EINVAL ? size_note(self, size)
+                                                       : shm_room_note(error, self->fd);
     return end_call(self, error, note);
 }
 

@@ -283,7 +283,16 @@ def test_a_note_says_what_a_name_is() -> None:
 
 def test_an_error_that_needs_no_note_has_none(name: str) -> None:
     with pytest.raises(ShmDoesNotExistError) as caught:
-        posix_shm.open_shm(name)
+        posix_shm.delete_shm(name)
+    assert notes(caught) == ""
+
+
+def test_a_note_says_how_a_missing_object_is_made_where_nothing_was_said_of_it(name: str) -> None:
+    with pytest.raises(ShmDoesNotExistError) as caught:
+        posix_shm.open_shm(name, direction="io", size=4096)
+    assert 'if_does_not_exist="create"' in notes(caught)
+    with pytest.raises(ShmDoesNotExistError) as caught:
+        posix_shm.open_shm(name, direction="io", if_does_not_exist="error")
     assert notes(caught) == ""
 
 

@@ -7,6 +7,7 @@ from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Literal, SupportsIndex
 
     import numpy as np
@@ -73,7 +74,7 @@ class Mapping(_shm.Mapping):
 
     def ndarray(
         self,
-        shape: int | tuple[int, ...],
+        shape: SupportsIndex | Sequence[SupportsIndex],
         dtype: npt.DTypeLike = "u1",
         offset: int = 0,
         order: Literal["C", "F"] = "C",
@@ -98,7 +99,7 @@ class Mapping(_shm.Mapping):
             raise ValueError(f"an array of {item_type} holds pointers of this process only")
         if not 0 <= offset <= len(self):
             raise ValueError(f"offset {offset} is outside the mapping's {len(self)} bytes")
-        if np.min(shape, initial=0) < 0:
+        if np.min(np.asarray(shape), initial=0) < 0:
             raise ValueError(f"shape {shape} has a negative dimension")
         pages = np.frombuffer(memoryview(self), np.uint8)
         return np.ndarray(shape, item_type, pages[offset:], order=order)
@@ -118,12 +119,12 @@ class SharedMemoryObject(_shm.SharedMemoryObject):
 
     def mmap(
         self,
-        length: int | None = None,
+        length: SupportsIndex | None = None,
         *,
-        addr: int = 0,
+        addr: SupportsIndex = 0,
         protections: Flags | None = None,
         flags: Flags = "shared",
-        offset: int = 0,
+        offset: SupportsIndex = 0,
         guard: bool = False,
     ) -> Mapping:
         """Map bytes of the object into memory.

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import EllipsisType
-    from typing import Literal, NoReturn, TypeGuard, overload
+    from typing import Literal, NoReturn, SupportsIndex, TypeGuard, overload
 
     from ._flags import Flags
 
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
         if_exists: IfExists = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
+        size: SupportsIndex | None = ...,
     ) -> SharedMemoryObject: ...
 
     @overload
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
         if_exists: IfExists | None = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
+        size: SupportsIndex | None = ...,
     ) -> SharedMemoryObject | None: ...
 
 
@@ -120,7 +120,7 @@ def open_shm(
     if_exists: IfExists | None = "overwrite",
     if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
     permissions: Flags = 0o600,
-    size: int | None = None,
+    size: SupportsIndex | None = None,
 ) -> SharedMemoryObject | None:
     """Open a shared memory object, and make it if need be.
 
@@ -159,10 +159,17 @@ def open_shm(
     except _shm.ShmExistsError:
         if not none_if_exists:
             raise
-    except _shm.ShmDoesNotExistError:
+    except _shm.ShmDoesNotExistError as error:
         if not none_if_missing:
+            _add_hint(error, if_does_not_exist)
             raise
     return None
+
+
+def _add_hint(error: _shm.ShmDoesNotExistError, if_does_not_exist: object) -> None:
+    """Tell who left the parameter alone that it is what decides."""
+    if if_does_not_exist is ...:
+        error.add_note('if_does_not_exist="create" makes the object')
 
 
 def open_prepared(
@@ -191,8 +198,9 @@ def open_prepared(
     except _shm.ShmExistsError:
         if not none_if_exists:
             raise
-    except _shm.ShmDoesNotExistError:
+    except _shm.ShmDoesNotExistError as error:
         if not none_if_missing:
+            _add_hint(error, if_does_not_exist)
             raise
     else:
         return prepare_or_unpublish(shm, prepare)
@@ -241,7 +249,7 @@ def open_anonymous_shm(
     direction: Direction = "input",
     permissions: Flags = 0o600,
     attempts: int = 100,
-    size: int | None = None,
+    size: SupportsIndex | None = None,
     sealable: bool = False,
     huge_pages: bool | int = False,
 ) -> SharedMemoryObject:
@@ -273,7 +281,7 @@ def open_anonymous_reserving(
     direction: Direction,
     permissions: Flags,
     attempts: int,
-    size: int | None,
+    size: SupportsIndex | None,
     sealable: bool,
     huge_pages: bool | int,
     *,
@@ -314,7 +322,7 @@ def _check_page_size(huge_pages: bool | int) -> int:
     return size
 
 
-def make_shm(fd: int, name: Name | None = None) -> SharedMemoryObject:
+def make_shm(fd: SupportsIndex, name: Name | None = None) -> SharedMemoryObject:
     """Take over a descriptor.
 
     It becomes close-on-exec, and the object closes it.  On an error it is still the caller's.
