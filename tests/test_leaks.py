@@ -870,6 +870,13 @@ def test_every_public_callable_has_a_round() -> None:
 # ---- the count itself -----------------------------------------------------------------------
 
 
+def touched(size: int) -> mmap.mmap:
+    """Pages that were not there before, unlike those of the allocator."""
+    pages = mmap.mmap(-1, size)
+    pages[:] = b"x" * size
+    return pages
+
+
 uncounted = pytest.mark.not_under_sanitizers("their allocators count nothing and keep everything")
 
 
@@ -890,12 +897,12 @@ def test_each_kind_of_leak_is_found(bench: Bench, names: support.NameFactory, wh
         "references": lambda b: kept.append(b.shm),
         "blocks": lambda _: kept.append(object()),
         "addresses": lambda _: kept.append(mmap.mmap(-1, 1 << 20)),
-        "resident": lambda _: kept.append(b"x" * PAGE),
+        "resident": lambda _: kept.append(touched(16 * PAGE)),
     }
     found = growth(bench, leaky[what], 200)
     for item in kept:
         if what == "descriptors":
             os.close(item)
-        elif what in ("shared", "ranges", "addresses"):
+        elif what in ("shared", "ranges", "addresses", "resident"):
             item.close()
     assert what in found
