@@ -7,6 +7,7 @@ object, when that is gone again.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import socket
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 
-from posix_shm import SharedMemoryObject, make_shm, open_shm
+from posix_shm import SharedMemoryObject, ShmError, open_shm, recv_shm, send_shm
 
 from . import baseline
 from .contenders import OURS, PIPE, C, variant
@@ -55,12 +56,13 @@ def _serve_pipe(connection: Connection) -> None:
 
 
 def _serve_socket(sock: socket.socket) -> None:
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
-        if not data:
-            return
-        with make_shm(descriptors[0]) as shm, shm.mmap() as mapping:
-            sock.send(bytes((mapping[0], mapping[-1])))
+    try:
+        while True:
+            with recv_shm(sock) as shm, shm.mmap() as mapping:
+                sock.send(bytes((mapping[0], mapping[-1])))
+    except ShmError as error:
+        if error.errno != errno.ECONNRESET:
+            raise
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def _repeat(hand_over: Callable[[], bytes]) -> Repeat:
 
 
 def _by_descriptor(sock: socket.socket, shm: SharedMemoryObject) -> bytes:
-    socket.send_fds(sock, [b"\0"], [shm.fd])
+    send_shm(sock, shm)
     return sock.recv(len(ENDS))
 
 

@@ -62,13 +62,15 @@ class Session:
         *,
         rounds: int,
         round_seconds: float = 0.0,
+        warm_up: bool = True,
     ) -> None:
         """Measure the contenders in turn.
 
         :param figure: what is measured.
         :param contenders: by their labels.  The number of repetitions in a round is such that the
             first takes ``round_seconds``.
-        :param rounds: how many count; one more, before them, warms up.
+        :param rounds: how many count.
+        :param warm_up: whether there is one more before them, which does not count.
         """
         progress = _Progress(figure, rounds)
         gc.collect()
@@ -76,7 +78,7 @@ class Session:
         try:
             repetitions = _repetitions(next(iter(contenders.values())), round_seconds)
             values: dict[str, list[float]] = {label: [] for label in contenders}
-            for count in range(rounds + 1):
+            for count in range(0 if warm_up else 1, rounds + 1):
                 progress.show(count)
                 for label in self._random.sample(list(contenders), len(contenders)):
                     seconds = contenders[label](repetitions)

@@ -77,6 +77,6 @@ def run(session: Session) -> None:
                     )
                     for label, variables in names.items()
                 },
-                rounds=session.effort(200, 15),
-                round_seconds=0.002 / _COPIES,
+                rounds=session.effort(500, 100),
+                round_seconds=0.0002 / _COPIES,
             )

@@ -219,7 +219,7 @@ def _again_and_again(for_each: ForEach, name: str) -> Repeat:
 
 def run(session: Session) -> None:
     """Measure the cycles."""
-    rounds = session.effort(200, 15)
+    rounds = session.effort(600, 60)
     names = {label: c.names(session, 1)[0] for label, c in CONTENDERS.items()}
 
     create = {
@@ -228,20 +228,20 @@ def run(session: Session) -> None:
     }
     unchecked = baseline.for_each("unchecked_create_cycles")
     create[UNCHECKED_C] = _again_and_again(unchecked, names[C])
-    session.compare(CREATE, create, rounds=rounds, round_seconds=0.005)
+    session.compare(CREATE, create, rounds=rounds, round_seconds=0.001)
 
     in_c, ours = SAME_CALLS[PUBLISH]
     publish = {
         C: _again_and_again(in_c, names[C]),
         OURS: _again_and_again(ours, names[OURS]),
     }
-    session.compare(PUBLISH, publish, rounds=rounds, round_seconds=0.005)
+    session.compare(PUBLISH, publish, rounds=rounds, round_seconds=0.001)
 
     session.compare(
         ATTACH,
         {label: _attach(contender, names[label]) for label, contender in CONTENDERS.items()},
         rounds=rounds,
-        round_seconds=0.005,
+        round_seconds=0.001,
     )
 
 

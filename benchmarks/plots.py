@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from . import copying, filling, handing, imports, items, lifecycle, scaling
-from .contenders import COLOURS, OURS, PIPE, C, base, variant
-from .results import Results, Spread, spread
+from .contenders import COLOURS, MMAP, OURS, PIPE, C, base, variant
+from .results import Results, Spread, format_number, spread
 from .targets import import_seconds
 
 mpl.rcParams.update(
@@ -76,42 +76,47 @@ def _draw_bars(axes: Axes, results: Results, bars: Bars) -> None:
         label: results.spread(bars.figure, label) for label in results.contenders(bars.figure)
     }
     labels = sorted(spreads, key=lambda label: spreads[label].median)
-    medians = [spreads[label].median * bars.per_second for label in labels]
-    errors = [
-        [(spreads[label].median - spreads[label].low) * bars.per_second for label in labels],
-        [(spreads[label].high - spreads[label].median) * bars.per_second for label in labels],
-    ]
-    axes.barh(
-        labels,
-        medians,
-        xerr=errors,
-        color=[COLOURS[base(label)] for label in labels],
-        error_kw={"ecolor": "#555555", "elinewidth": 1, "capsize": 2},
-    )
-    for position, median in enumerate(medians):
+    for position, label in enumerate(labels):
+        low, median, high = (
+            value * bars.per_second
+            for value in (spreads[label].low, spreads[label].median, spreads[label].high)
+        )
+        colour = COLOURS[base(label)]
+        if bars.logarithmic:  # where the length of a bar says nothing
+            axes.plot(median, position, "o", color=colour)
+        else:
+            axes.barh(position, median, color=colour)
+        axes.plot([low, high], [position, position], color="#777777", lw=1)
         axes.annotate(
-            f" {median:.3g}",
-            (median, position),
-            xytext=(4, 0),
+            format_number(median),
+            (high, position),
+            xytext=(6, 0),
             textcoords="offset points",
             va="center",
         )
+    axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    axes.margins(x=0.18)
+    axes.margins(x=0.15)
     if bars.logarithmic:
         axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
     axes.set_xlabel(bars.unit)
-    axes.set_title(f"{bars.figure}, {results.python}", loc="left", fontsize=9)
+    _set_title(axes, f"{bars.figure}\n{results.python}")
+
+
+def _set_title(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=9)
 
 
 def _plot_bars(runs: list[Results], rows: tuple[Bars, ...], path: Path) -> None:
     """A row for each figure, a column for each Python."""
-    heights = [max(len(run.contenders(row.figure)) for run in runs) + 2 for row in rows]
+    heights = [max(len(run.contenders(row.figure)) for run in runs) + 3 for row in rows]
     figure, grid = plt.subplots(
         len(rows),
         len(runs),
         squeeze=False,
-        figsize=(5.5 * len(runs), 0.3 * sum(heights)),
+        figsize=(6 * len(runs), 0.27 * sum(heights)),
         height_ratios=heights,
         layout="constrained",
     )
@@ -164,7 +169,7 @@ def _plot_scaling(runs: list[Results], path: Path) -> None:
         of_objects.set_ylim(bottom=0)
         of_objects.set_xlabel("objects of 4 KiB that exist at once")
         of_objects.set_ylabel("µs to create, attach to and delete one")
-        of_objects.set_title(run.python, loc="left", fontsize=9)
+        _set_title(of_objects, run.python)
         _draw_lines(
             of_sizes,
             run,
@@ -172,7 +177,9 @@ def _plot_scaling(runs: list[Results], path: Path) -> None:
             lambda size, s: Spread(s.low / size * 1e9, s.median / size * 1e9, s.high / size * 1e9),
         )
         of_sizes.set_yscale("log")
-        of_sizes.set_xticks(scaling.SIZES, map(scaling.size_in_words, scaling.SIZES), rotation=30)
+        measured = [size for size in scaling.SIZES if run.contenders(scaling.object_of(size))]
+        of_sizes.set_xticks(measured, map(scaling.size_in_words, measured), rotation=30)
+        of_sizes.minorticks_off()
         of_sizes.set_xlabel("size of an object")
         of_sizes.set_ylabel("ns per byte to create and fill it")
     _add_legend(figure, runs[0].contenders(scaling.objects(scaling.COUNTS[0])))
@@ -180,11 +187,18 @@ def _plot_scaling(runs: list[Results], path: Path) -> None:
     plt.close(figure)
 
 
-def _add_legend(figure: plt.Figure, labels: list[str]) -> None:
+def _disc(_label: str) -> str:
+    return "o"
+
+
+def _add_legend(
+    figure: plt.Figure, labels: list[str], marker: Callable[[str], str] = _disc
+) -> None:
     handles = [
-        Line2D([], [], marker="o", ls="", color=COLOURS[label], label=label) for label in labels
+        Line2D([], [], marker=marker(label), ls="", color=COLOURS[label], label=label)
+        for label in labels
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
 # ---- all in one ----------------------------------------------------------------------------
@@ -220,7 +234,7 @@ def _imports(results: Results) -> dict[str, float]:
     return {
         label: spread(import_seconds(results, label)).median
         for label in results.contenders(imports.FIGURE)
-        if label in COLOURS
+        if label in COLOURS and label != MMAP  # which makes no objects
     }
 
 
@@ -234,6 +248,11 @@ OVERVIEW: dict[str, Callable[[Results], dict[str, float]]] = {
     "hand 256 MiB, in an object,\nto another process": _only(handing.FIGURE, handing.BY_NAME),
     "the same, copied into\nan object first": _only(handing.FIGURE, handing.COPYING),
 }
+
+
+def _stroke_for_c(label: str) -> str:
+    """C is a limit, not one among others."""
+    return "|" if label == C else "o"
 
 
 def _plot_overview(runs: list[Results], path: Path) -> None:
@@ -252,15 +271,20 @@ def _plot_overview(runs: list[Results], path: Path) -> None:
             medians = medians_of(run)
             for label, median in medians.items():
                 seen[label] = None
-                ratio = median / medians[OURS]
-                axes.plot(ratio, row, "|" if label == C else "o", color=COLOURS[label], ms=9)
+                axes.plot(
+                    median / medians[OURS],
+                    row + 0.08 * (list(COLOURS).index(label) - 3),
+                    _stroke_for_c(label),
+                    color=COLOURS[label],
+                    ms=8,
+                )
         axes.axvline(1, color=COLOURS[OURS], lw=1)
         axes.set_xscale("log")
-        axes.set_title(run.python, loc="left", fontsize=9)
+        _set_title(axes, run.python)
         axes.set_xlabel("times as long as posix_shm (logarithmic; left is faster)")
     columns[0].set_yticks(range(len(OVERVIEW)), list(OVERVIEW))
     columns[0].invert_yaxis()
-    _add_legend(figure, [label for label in COLOURS if label in seen])
+    _add_legend(figure, [label for label in COLOURS if label in seen], _stroke_for_c)
     figure.savefig(path)
     plt.close(figure)
 

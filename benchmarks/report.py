@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import calls, lifecycle, plots
 from .contenders import OURS, C
-from .results import Results, Spread, load_all
+from .results import Results, Spread, format_number, load_all
 from .targets import TARGETS, Target
 
 README = Path(__file__).with_name("README.md")
@@ -26,19 +26,15 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines] + [""]
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _cell(target: Target, results: Results) -> str:
     try:
         figure: Spread = target.compute(results)
     except LookupError:
         return NOT_MEASURED
     mark = "✓" if target.is_reached(figure.median) else "✗"
-    cell = f"{mark} **{_number(figure.median)}**"
+    cell = f"{mark} **{format_number(figure.median)}**"
     if figure.low != figure.high:
-        cell += f" ({_number(figure.low)} to {_number(figure.high)})"
+        cell += f" ({format_number(figure.low)} to {format_number(figure.high)})"
     return cell
 
 

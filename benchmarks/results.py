@@ -78,6 +78,11 @@ def load_all(directory: Path) -> list[Results]:
     return [Results(path) for path in sorted(directory.glob("*.json"))]
 
 
+def format_number(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def spread(values: list[float]) -> Spread:
     """The middle half of some values."""
     if len(values) == 1:

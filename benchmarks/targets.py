@@ -55,10 +55,14 @@ def _stall_in_copies(results: Results) -> Spread:
     return results.ratio((copying.STALL, OURS), (copying.STALL_COPY, OURS))
 
 
+def _fastest_filling(results: Results, who: str) -> tuple[str, str]:
+    """Of the ways in which somebody fills an object."""
+    ways = [label for label in results.contenders(filling.FIGURE) if base(label) == who]
+    return filling.FIGURE, min(ways, key=lambda way: results.median(filling.FIGURE, way))
+
+
 def _filling_over_best_c(results: Results) -> Spread:
-    in_c = [label for label in results.contenders(filling.FIGURE) if base(label) == C]
-    best = min(in_c, key=lambda label: results.median(filling.FIGURE, label))
-    return results.ratio((filling.FIGURE, filling.POPULATED), (filling.FIGURE, best))
+    return results.ratio(_fastest_filling(results, OURS), _fastest_filling(results, C))
 
 
 def _many_over_few(results: Results) -> Spread:
@@ -94,7 +98,7 @@ TARGETS = (
         _ratio(filling.FIGURE, STDLIB, filling.POPULATED),
         at_least=True,
     ),
-    Target("the same, ours over the best that C does", 1.10, _filling_over_best_c),
+    Target("the same, our fastest way over the fastest in C", 1.10, _filling_over_best_c),
     Target(
         "handing over 256 MiB, pickle through a pipe over ours, by name",
         200,
