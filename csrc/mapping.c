@@ -130,18 +130,29 @@ round_up(size_t bytes, size_t page_size)
     return (bytes + page_size - 1) / page_size * page_size;
 }
 
+/* A pipe, a device, a directory; macOS tells no kind for shared memory. */
+static bool
+is_something_else(const struct stat *st)
+{
+    return !S_ISREG(st->st_mode) && (st->st_mode & S_IFMT) != 0;
+}
+
 /* `extent` is none that can be mapped. */
 static PyObject *
-set_extent_error(shm_state *state, PyObject *name, const shm_extent *extent, off_t size)
+set_extent_error(shm_state *state, PyObject *name, const shm_extent *extent,
+                 const struct stat *st)
 {
-    bool inside = extent->offset >= 0 && extent->offset <= size;
+    bool inside = extent->offset >= 0 && extent->offset <= st->st_size;
     int error = inside && extent->length <= 0 ? EINVAL : ENXIO;
     PyObject *note =
-        size == 0 ? PyUnicode_FromString("the object is empty; truncate() or reserve() gives "
-                                         "it a size, which needs direction=\"io\"")
-                  : PyUnicode_FromFormat("%zd bytes from offset %zd on are not one or more "
-                                         "bytes of the object's %lld",
-                                         extent->length, extent->offset, (long long)size);
+        is_something_else(st)
+            ? PyUnicode_FromString("the descriptor is not of a shared memory object")
+        : st->st_size == 0
+            ? PyUnicode_FromString("the object is empty; truncate() or reserve() gives "
+                                   "it a size, which needs direction=\"io\"")
+            : PyUnicode_FromFormat("%zd bytes from offset %zd on are not one or more "
+                                   "bytes of the object's %lld",
+                                   extent->length, extent->offset, (long long)st->st_size);
     return shm_set_mmap_error(state, error, name, note);
 }
 
@@ -211,7 +222,7 @@ shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
     }
     shm_extent extent = request->extent;
     if (!shm_extent_fit(&extent, (Py_ssize_t)st.st_size) || extent.length == 0) {
-        return set_extent_error(state, request->name, &extent, st.st_size);
+        return set_extent_error(state, request->name, &extent, &st);
     }
     MappingObject *self =
         (MappingObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);

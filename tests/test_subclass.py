@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import weakref
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import pytest
 from posix_shm import (
@@ -55,7 +55,7 @@ class OurMapping(Mapping):
 class Mapper(SharedMemoryObject):
     """A subclass whose mappings are of a subclass."""
 
-    def mmap(self, length: int | None = None, **options: Any) -> OurMapping:
+    def mmap(self, length: SupportsIndex | None = None, **options: Any) -> OurMapping:
         return self._mmap(OurMapping, length, 0, None, 1, options.get("offset", 0), False)
 
 

@@ -176,9 +176,9 @@ ON_MAPPINGS: dict[str, Callable[[Mapping, _Closes], object]] = {
 ON_OBJECTS: dict[str, Callable[[SharedMemoryObject, _Closes], object]] = {
     "truncate": lambda shm, number: shm.truncate(number),
     "reserve": lambda shm, number: shm.reserve(number),
-    "mmap": lambda shm, number: shm.mmap(number),  # type: ignore[arg-type]
-    "mmap_offset": lambda shm, number: shm.mmap(offset=number),  # type: ignore[arg-type]
-    "mmap_address": lambda shm, number: shm.mmap(addr=number),  # type: ignore[arg-type]
+    "mmap": lambda shm, number: shm.mmap(number),
+    "mmap_offset": lambda shm, number: shm.mmap(offset=number),
+    "mmap_address": lambda shm, number: shm.mmap(addr=number),
     "chown": lambda shm, number: shm.chown(number),  # type: ignore[arg-type]
 }
 

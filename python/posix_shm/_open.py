@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     IfDoesNotExist = Literal["error", "create"]
 
 _ACCESS = {"input": _shm.O_RDONLY, "io": _shm.O_RDWR}
+_NEW = _shm.O_CREAT | _shm.O_EXCL
 _IF_EXISTS = ("error", "overwrite", "truncate", "supersede", None)
 _IF_DOES_NOT_EXIST = ("error", "create", None)
 
@@ -298,12 +299,19 @@ def open_anonymous_reserving(
     if sealable or huge_pages:
         page_size = _check_page_size(huge_pages)
         return _shm.make_memfd(
-            SharedMemoryObject, None, _shm.O_RDWR, mode, length, reserve, sealable, page_size
+            SharedMemoryObject,
+            None,
+            _shm.O_RDWR | _NEW,
+            mode,
+            length,
+            reserve,
+            sealable,
+            page_size,
         )
     for _ in range(attempts):
         try:
             return _shm.make_nameless_shm(
-                SharedMemoryObject, fresh_name(), oflag, mode, length, reserve
+                SharedMemoryObject, fresh_name(), oflag | _NEW, mode, length, reserve
             )
         except _shm.ShmExistsError:
             pass
