@@ -521,10 +521,27 @@ mapping_item(PyObject *op, Py_ssize_t index)
     return value < 0 ? NULL : PyLong_FromLong(value);
 }
 
+/* Few bytes that follow one another, which is what most slices are. */
+static PyObject *
+mapping_short_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t count)
+{
+    if (take_briefly(self) < 0) {
+        return NULL;
+    }
+    PyObject *bytes = check_access(self) < 0
+                          ? NULL
+                          : PyBytes_FromStringAndSize(first_byte(self) + start, count);
+    give_back_briefly(self);
+    return bytes;
+}
+
 static PyObject *
 mapping_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step)
 {
     Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+    if (step == 1 && count < LARGE) {
+        return mapping_short_slice(self, start, count);
+    }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, count);
     if (bytes == NULL || take_to_move(self, count) < 0) {
         Py_XDECREF(bytes);
@@ -545,19 +562,19 @@ static PyObject *
 mapping_subscript(PyObject *op, PyObject *key)
 {
     MappingObject *self = (MappingObject *)op;
-    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
-        Py_ssize_t index;
-        if (index_from(key, &index) < 0) {
-            return NULL;
-        }
-        return mapping_item(op, position(self, index));
-    }
     if (PySlice_Check(key)) {
         Py_ssize_t start, stop, step;
         if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
             return NULL;
         }
         return mapping_slice(self, start, stop, step);
+    }
+    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
+        Py_ssize_t index;
+        if (index_from(key, &index) < 0) {
+            return NULL;
+        }
+        return mapping_item(op, position(self, index));
     }
     return PyErr_Format(PyExc_TypeError, "mapping indices must be integers or slices, not %R",
                         (PyObject *)Py_TYPE(key));
@@ -649,13 +666,6 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
         PyErr_SetString(PyExc_TypeError, "a mapping's items can't be deleted");
         return -1;
     }
-    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
-        Py_ssize_t index;
-        if (index_from(key, &index) < 0) {
-            return -1;
-        }
-        return assign_item(self, position(self, index), value);
-    }
     if (PySlice_Check(key)) {
         Py_ssize_t start, stop, step;
         Py_buffer source;
@@ -666,6 +676,13 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
         int result = assign_bytes_to_slice(self, start, stop, step, &source);
         PyBuffer_Release(&source);
         return result;
+    }
+    if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
+        Py_ssize_t index;
+        if (index_from(key, &index) < 0) {
+            return -1;
+        }
+        return assign_item(self, position(self, index), value);
     }
     PyErr_Format(PyExc_TypeError, "mapping indices must be integers or slices, not %R",
                  (PyObject *)Py_TYPE(key));
