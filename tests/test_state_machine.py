@@ -124,6 +124,9 @@ class SharedMemory(RuleBasedStateMachine):
         of_names = list(self.names.values())
         return list(dict.fromkeys(of_names + [handle.model for handle in self.handles]))
 
+    def guarded(self) -> list[Mapped]:
+        return [mapped for mapped in self.mapped if mapped.guard and not mapped.mapping.closed]
+
     def writable(self, mapped: Mapped) -> bool:
         return not mapped.mapping.readonly
 
@@ -328,10 +331,14 @@ class SharedMemory(RuleBasedStateMachine):
             position = mapped.offset + start
             mapped.model.content[position : position + len(value)] = value
 
-    @precondition(lambda self: any(m.guard and not m.mapping.closed for m in self.mapped))
-    @rule(number=PICKS)
-    def touch_what_is_gone(self, number: int) -> None:
-        mapped = pick([m for m in self.mapped if m.guard and not m.mapping.closed], number)
+    @precondition(lambda self: self.guarded())
+    @rule(number=PICKS, size=st.none() | SIZES)
+    def touch_what_is_gone(self, number: int, size: int | None) -> None:
+        mapped = pick(self.guarded(), number)
+        for handle in self.handles:
+            if size is not None and handle.model == mapped.model and handle.shm.direction == "io":
+                handle.shm.truncate(size)
+                handle.model.resize(size)
         position = mapped.first_page_without_memory()
         if position < mapped.length:
             value = mapped.mapping[position]
