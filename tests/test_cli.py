@@ -247,6 +247,28 @@ def test_ls_shows_the_first_of_many_holders(name: str) -> None:
     assert [holder["pid"] for holder in holders] == pids
 
 
+def test_ls_can_be_limited_to_names_and_patterns(names: support.NameFactory) -> None:
+    made = [names() for _ in range(4)]
+    for name in made:
+        make(name)
+    limits = [made[0], made[1][1:], f"{made[2][:-1]}[{made[2][-1]}]"]
+    lines = output("ls", *limits).splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", *sorted(made[:3])]
+    records = json.loads(output("ls", "--json", *limits))
+    assert [record["name"] for record in records] == sorted(made[:3])
+
+
+@pytest.mark.parametrize("what", ["", "*", "\n"])
+def test_ls_of_what_does_not_exist_is_an_error(names: support.NameFactory, what: str) -> None:
+    missing, present = names(), names()
+    make(present)
+    done = run("ls", missing + what, present)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    shown = (missing + what).replace("\n", "\\n")
+    assert complaints(done) == [f"posix-shm: {shown}: No such file or directory"]
+
+
 def test_ls_prints_json(name: str) -> None:
     make(name, 5000, permissions=0o604)
     record = record_of(name)
@@ -832,13 +854,20 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["ls", "name"], ["stat"], ["create", "x"], ["cat", "-x", "y"]]
+    "arguments",
+    [[], ["nonsense"], ["stat"], ["stat", "a", "b"], ["create", "x"], ["cat", "-x", "y"]],
 )
-def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_and_shows_the_right_one(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("usage: posix-shm")
+    command = " ".join(["posix-shm", *(word for word in arguments[:1] if word in COMMANDS)])
+    assert done.stderr.startswith(f"usage: {command} [-h]")
+    assert f"\n{command}: error: " in done.stderr
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert output("--version") == f"posix-shm {importlib.metadata.version('posix-shm')}\n"
 
 
 @pytest.mark.parametrize("command", ["ls", "cat", "demo"])

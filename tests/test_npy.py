@@ -413,8 +413,9 @@ def test_an_unknown_order_is_refused(name: str) -> None:
 
 
 def test_attaching_to_nothing_is_an_error(name: str) -> None:
-    with pytest.raises(ShmDoesNotExistError):
+    with pytest.raises(ShmDoesNotExistError) as caught:
         npy.attach(name)
+    assert not hasattr(caught.value, "__notes__")  # which are about parameters of open_shm
 
 
 ATTACH_AS_ANOTHER_USER = """

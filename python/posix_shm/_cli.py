@@ -26,6 +26,11 @@ def _complain(text: str) -> None:
     print(f"{PROGRAM}: {text}", file=sys.stderr)
 
 
+def _open(name: str) -> SharedMemoryObject:
+    # With the default for missing objects comes a hint how to make one, in Python.
+    return open_shm(name, if_does_not_exist="error")
+
+
 # ---- demo --------------------------------------------------------------------------------------
 
 COUNT = 10
@@ -56,7 +61,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _read_demo(name: str) -> int:
     """The second process."""
-    with open_shm(name) as shm, shm.mmap() as mapping, memoryview(mapping).cast("i") as ints:
+    with _open(name) as shm, shm.mmap() as mapping, memoryview(mapping).cast("i") as ints:
         print("read through a mapping in another process, without a copy:")
         print(*ints)
     return 0
@@ -68,7 +73,8 @@ def _read_demo(name: str) -> int:
 def _ls(args: argparse.Namespace) -> int:
     from ._survey import objects, survey
 
-    found = objects()
+    found = [one for one in objects() if one.matches(args.names)]
+    missing = [name for name in args.names if not any(one.matches([name]) for one in found)]
     seen = survey(found)
     if args.json:
         import json
@@ -76,15 +82,17 @@ def _ls(args: argparse.Namespace) -> int:
         print(json.dumps([record(one, seen) for one in found], indent=2))
     else:
         print(listing(found, seen, in_bytes=args.bytes))
+    for name in missing:
+        _complain(f"{on_one_line(name)}: {os.strerror(errno.ENOENT)}")
     _complain_of_blind_spots(seen)
-    return 0
+    return 1 if missing else 0
 
 
 def _stat(args: argparse.Namespace) -> int:
     from ._survey import Found, path_of, survey
 
     try:
-        with open_shm(args.name) as shm:
+        with _open(args.name) as shm:
             one, seals = Found(str(shm.name), shm.stat()), _seals(shm)
     except ShmPermissionError as error:
         one = Found(error.filename, os.lstat(path_of(error.filename)))
@@ -126,7 +134,7 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _cat(args: argparse.Namespace) -> int:
-    with open_shm(args.name) as shm:
+    with _open(args.name) as shm:
         if shm.size > 0:
             with shm.mmap(guard=True) as mapping:
                 try:
@@ -217,12 +225,24 @@ def _mode(text: str) -> int:
     return int(text, 8)
 
 
+class _ShowVersion(argparse.Action):
+    """Only looks the version up, which takes its time, if it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(PROGRAM, version(PROGRAM))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="List, make, read and remove POSIX shared memory objects."
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show which this is")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     of_the_object = "of the object, with or without its slash"
+    or_a_pattern = "or a pattern such as 'frames-*'"
 
     demo = commands.add_parser(
         "demo",
@@ -231,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         "through a mapping in a second process, and delete the object.",
     )
     demo.add_argument("--read", metavar="NAME", help=argparse.SUPPRESS)  # for that process
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, fail=demo.error)
 
     ls = commands.add_parser(
         "ls",
@@ -241,9 +261,10 @@ def _parser() -> argparse.ArgumentParser:
         'or was written to, but not through a mapping. Under HELD BY, "-" is nobody, and "?" is '
         "nobody among the processes that could be looked into.",
     )
+    ls.add_argument("names", nargs="*", metavar="NAME", help=f"{of_the_object}, {or_a_pattern}")
     ls.add_argument("--bytes", action="store_true", help="show sizes exactly")
     ls.add_argument("--json", action="store_true", help="for programs; numbers are exact")
-    ls.set_defaults(run=_ls)
+    ls.set_defaults(run=_ls, fail=ls.error)
 
     stat = commands.add_parser(
         "stat",
@@ -252,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         "have it mapped or open.",
     )
     stat.add_argument("name", metavar="NAME", help=of_the_object)
-    stat.set_defaults(run=_stat)
+    stat.set_defaults(run=_stat, fail=stat.error)
 
     create = commands.add_parser(
         "create",
@@ -261,7 +282,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("name", metavar="NAME", help=of_the_object)
     create.add_argument(
-        "size", type=_size, metavar="SIZE", help="bytes, or with K, M, G, T: powers of 1024"
+        "size",
+        type=_size,
+        metavar="SIZE",
+        help="bytes, or with K, M, G, T (or KiB, ...): powers of 1024",
     )
     create.add_argument(
         "--mode", type=_mode, help="permissions, in octal; without it 600, less the umask"
@@ -273,7 +297,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what to do with an object of this name: fail (the default); empty it and give it "
         "the new size; leave it to those who have it, and give its name to a new one",
     )
-    create.set_defaults(run=_create)
+    create.set_defaults(run=_create, fail=create.error)
 
     cat = commands.add_parser(
         "cat",
@@ -281,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the content of an object to standard output.",
     )
     cat.add_argument("name", metavar="NAME", help=of_the_object)
-    cat.set_defaults(run=_cat)
+    cat.set_defaults(run=_cat, fail=cat.error)
 
     rm = commands.add_parser(
         "rm",
@@ -293,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{of_the_object}; with --unused also a pattern such as 'frames-*'",
+        help=f"{of_the_object}, {or_a_pattern} if there is --unused",
     )
     rm.add_argument(
         "--unused",
@@ -314,7 +338,9 @@ def main(arguments: list[str] | None = None) -> int:
     :returns: the exit code.
     """
     _have_standard_streams()
-    args = _parser().parse_args(arguments)
+    args, rest = _parser().parse_known_args(arguments)
+    if rest:
+        args.fail(f"unrecognized arguments: {' '.join(rest)}")
     try:
         code: int = args.run(args)
         sys.stdout.flush()

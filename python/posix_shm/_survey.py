@@ -94,7 +94,7 @@ def delete_if_unused(one: Found) -> bool:
     :returns: whether it was deleted; it was not if its name is another object's by now, either.
     :raises OSError: if it can't be opened or deleted.
     """
-    with open_shm(one.name) as shm:
+    with open_shm(one.name, if_does_not_exist="error") as shm:
         opened = Found(one.name, shm.stat())
         if opened.identity != one.identity or not _is_all_there_is(shm.fd, one):
             return False

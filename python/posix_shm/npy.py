@@ -221,7 +221,8 @@ def attach(name: Name, *, writable: bool = False) -> npt.NDArray[Any]:
     :raises ValueError: if the object does not hold an array: the header is missing, damaged or not
         to be trusted, or the object is shorter than its header says.
     """
-    with open_shm(name, direction="io" if writable else "input") as shm:
+    direction: Literal["input", "io"] = "io" if writable else "input"
+    with open_shm(name, direction=direction, if_does_not_exist="error") as shm:
         try:
             if shm.size == 0:
                 raise ValueError("it is empty")
