@@ -8,6 +8,7 @@ Switches, in the environment, for those who work on it:
 """
 
 import os
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -18,6 +19,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes
 
 compile_args = ["-std=c11", "-fvisibility=hidden", "-pthread"]
 link_args = ["-pthread"]
+# Where shm_open is in glibc before 2.34.
+libraries = ["rt"] if sys.platform == "linux" else []
 macros: list[tuple[str, str | None]] = []
 options: dict[str, dict[str, str]] = {}
 
@@ -46,6 +49,7 @@ setup(
             define_macros=macros,
             extra_compile_args=compile_args,
             extra_link_args=link_args,
+            libraries=libraries,
             py_limited_api=limited,
         )
     ],

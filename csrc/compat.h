@@ -37,6 +37,9 @@ typedef char shm_mutex;
 static inline int
 shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 {
+    if (PyType_GetSlot(Py_TYPE(self), Py_tp_finalize) != (void *)finalize) {
+        return 0;
+    }
     Py_SET_REFCNT(self, 1);
     finalize(self);
     Py_SET_REFCNT(self, Py_REFCNT(self) - 1);

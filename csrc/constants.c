@@ -52,8 +52,6 @@ static const struct {
     ROW(MADV_DONTNEED),
 #ifdef __linux__
     ROW(MADV_REMOVE),
-    ROW(MADV_DONTFORK),
-    ROW(MADV_DOFORK),
     ROW(MADV_HUGEPAGE),
     ROW(MADV_NOHUGEPAGE),
     ROW(MADV_DONTDUMP),

@@ -44,6 +44,7 @@ typedef struct {
     Py_ssize_t length;
     Py_ssize_t offset;
     int flags;
+    shm_mutex protection_lock; /* for whoever changes `prot` */
     atomic_int prot;
     atomic_bool exported; /* ever */
     atomic_bool faulted;
@@ -158,16 +159,18 @@ set_extent_error(shm_state *state, PyObject *name, const shm_extent *extent,
 
 /* Maps what `self` describes and puts the pages into it. */
 static int
-map_pages(MappingObject *self, int fd, char *addr)
+map_pages(MappingObject *self, int fd, const void *addr)
 {
     int flags = self->flags;
-    char *hint = addr == NULL ? NULL : addr - self->within;
+    uintptr_t first_page = (uintptr_t)addr - self->within;
+    bool possible = (uintptr_t)addr >= self->within && first_page != 0;
     if (flags & MAP_FIXED) {
-        if (addr == NULL) { /* root could have the page that NULL points to */
-            return EINVAL;
+        if (!possible || first_page % self->page_size != 0) {
+            return EINVAL; /* even where root could have the page of NULL */
         }
         flags = (flags & ~MAP_FIXED) | SHM_MAP_FIXED_NOREPLACE;
     }
+    void *hint = possible ? (void *)first_page : NULL;
     void *pages;
     int error =
         shm_sys_mmap(hint, self->within + (size_t)self->length, atomic_load(&self->prot),
@@ -1005,14 +1008,20 @@ mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
 /* ---- protection ------------------------------------------------------- */
 
 /* A pointer that somebody kept would crash on pages that lose a right.  So
-   the pages go elsewhere, and the caller buries zeros in the old place.
-   Nobody else is in here, and the GIL is not let go. */
+   the pages go elsewhere, and zeros are buried in the old place, which is
+   guarded until then.  Nobody else is in here, and the GIL is not let go.
+   Where zeros can't be buried there is `unwanted` to be unmapped. */
 static int
-move_pages(MappingObject *self, grave *old)
+move_pages(MappingObject *self, grave *old, void **unwanted)
 {
     void *pages;
     int error = shm_sys_duplicate_mapping(self->pages, self->span, &pages);
     if (error != 0) {
+        return error;
+    }
+    error = shm_sys_bury_at_once(self->pages, self->span);
+    if (error != 0) {
+        *unwanted = pages;
         return error;
     }
     if (self->guard != NULL) {
@@ -1061,17 +1070,18 @@ reduce_protection(MappingObject *self, int prot)
         }
         return NULL;
     }
+    void *unwanted = NULL;
     bool move = atomic_load(&self->exported);
-    int error = move ? move_pages(self, old) : 0;
+    int error = move ? move_pages(self, old, &unwanted) : 0;
     bool moved = move && error == 0;
     if (error == 0) {
         error = change_protection(self, prot);
     }
     shm_lease_give_back_alone(&self->lease);
-    if (moved) {
-        (void)shm_sys_bury(old->pages, old->span);
+    if (unwanted != NULL) {
+        (void)shm_sys_munmap(unwanted, self->span);
     }
-    else {
+    if (!moved) {
         PyMem_Free(old);
     }
     return error == 0 ? Py_NewRef(Py_None) : set_protection_error(self, error);
@@ -1081,11 +1091,9 @@ PyDoc_STRVAR(protect_doc, "_protect($self, protections, /)\n--\n\n"
                           "protect(), with an int.");
 
 static PyObject *
-mapping_protect(PyObject *op, PyObject *arg)
+mapping_protect_lock_held(MappingObject *self, int prot)
 {
-    MappingObject *self = (MappingObject *)op;
-    int prot;
-    if (shm_int_from(arg, &prot) < 0 || begin_call(self) < 0) {
+    if (begin_call(self) < 0) {
         return NULL;
     }
     if (atomic_load(&self->prot) & ~prot & (PROT_READ | PROT_WRITE)) {
@@ -1098,6 +1106,20 @@ mapping_protect(PyObject *op, PyObject *arg)
         error = SHM_INTERRUPTED;
     }
     return end_call(self, error);
+}
+
+static PyObject *
+mapping_protect(PyObject *op, PyObject *arg)
+{
+    MappingObject *self = (MappingObject *)op;
+    int prot;
+    if (shm_int_from(arg, &prot) < 0) {
+        return NULL;
+    }
+    shm_mutex_lock(&self->protection_lock);
+    PyObject *none = mapping_protect_lock_held(self, prot);
+    shm_mutex_unlock(&self->protection_lock);
+    return none;
 }
 
 PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\n"

@@ -14,7 +14,7 @@ int shm_mapping_init(PyObject *module, shm_state *);
 typedef struct {
     PyObject *name;    /* of the object, or NULL: for messages */
     shm_extent extent; /* of the object */
-    char *addr;        /* where the first byte should be, or NULL */
+    void *addr;        /* where the first byte should be, or NULL */
     int prot;
     int flags;
     bool guard;

@@ -203,8 +203,13 @@ truncate_existing(const shm_blueprint *plan, int fd)
     if (error == 0) {
         error = shm_sys_ftruncate(fd, plan->size);
     }
-    return error != 0 ? error
-                      : clear(plan, fd, st.st_size < plan->size ? st.st_size : plan->size);
+    if (error != 0) {
+        return error;
+    }
+    /* Bytes behind the old end, in its last page, would come to light. */
+    off_t page = (off_t)shm_sys_page_size_of(fd, &st);
+    off_t written = (st.st_size + page - 1) / page * page;
+    return clear(plan, fd, written < plan->size ? written : plan->size);
 }
 
 static int

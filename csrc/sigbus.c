@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 /* ---- the table -------------------------------------------------------- */
@@ -117,15 +116,19 @@ typedef struct action {
 
 static action *_Atomic latest_action;
 
-/* Whom this thread is handing a signal on to right now.  It has its place in
-   the thread from the start, so that the handler need not make one. */
-static _Thread_local const action *handed_to SHM_STATIC_TLS;
+/* What a thread's handlers know of one another.  It has its place in the
+   thread from the start, so that no handler need make one. */
+static _Thread_local struct {
+    const action *handed_to; /* whom a signal was handed on to last, */
+    uintptr_t stack;         /* and where the stack was then */
+    uintptr_t fault;         /* the last address that nobody guarded, or 0 */
+} this_thread SHM_STATIC_TLS;
 
 /* A process may have so many mappings and no more, and one that replaces a
    page in the middle of another counts for two.  These are given up when
    there are too many, so that there is room for one that replaces all the
    rest of a range. */
-#define SPARES ((size_t)4)
+#define SPARES ((size_t)5)
 
 static char *_Atomic spare_mappings;
 static size_t small_page; /* what sysconf says: a handler must not ask it */
@@ -141,7 +144,7 @@ stock_spare_mappings(void)
     if (pages == MAP_FAILED) {
         return;
     }
-    for (size_t i = 1; i < SPARES; i += 2) { /* neighbours that differ stay apart */
+    for (size_t i = 0; i < SPARES; i += 2) { /* neighbours that differ stay apart */
         (void)mprotect(pages + i * small_page, small_page, PROT_READ);
     }
     char *none = NULL;
@@ -201,24 +204,29 @@ act_by_default(int signum, const siginfo_t *info)
 }
 
 static void
-hand_on(int signum, siginfo_t *info, void *context)
+hand_on(const action *to, int signum, siginfo_t *info, void *context)
 {
-    const action *outer = handed_to;
-    /* The previous handler may restore ours and raise the signal again
-       (faulthandler does): that one is for whoever was there before it. */
-    handed_to = outer == NULL ? atomic_load(&latest_action) : outer->next;
-    const struct sigaction *previous = handed_to == NULL ? NULL : &handed_to->previous;
-    if (previous != NULL && previous->sa_flags & SA_SIGINFO) {
+    const struct sigaction *previous = to == NULL ? NULL : &to->previous;
+    if (previous == NULL || previous->sa_handler == SIG_DFL ||
+        (previous->sa_handler == SIG_IGN && info->si_code > 0)) {
+        act_by_default(signum, info);
+        return;
+    }
+    if (previous->sa_handler == SIG_IGN) {
+        return;
+    }
+    sigset_t mask;
+    (void)pthread_sigmask(SIG_BLOCK, &previous->sa_mask, &mask);
+    this_thread.handed_to = to;
+    this_thread.stack = (uintptr_t)&mask;
+    if (previous->sa_flags & SA_SIGINFO) {
         previous->sa_sigaction(signum, info, context);
     }
-    else if (previous == NULL || previous->sa_handler == SIG_DFL ||
-             (previous->sa_handler == SIG_IGN && info->si_code > 0)) {
-        act_by_default(signum, info);
-    }
-    else if (previous->sa_handler != SIG_IGN) {
+    else {
         previous->sa_handler(signum);
     }
-    handed_to = outer;
+    this_thread.handed_to = NULL;
+    (void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 /* Whether a handler that was put in front of ours, and runs on a stack of its
@@ -230,21 +238,57 @@ is_fault_handed_on(const siginfo_t *info, const ucontext_t *context)
 {
     uintptr_t handlers_stack = (uintptr_t)context->uc_stack.ss_sp;
     uintptr_t raised_at = SHM_STACK_POINTER(context);
-    return info->si_code <= 0 && info->si_pid == getpid() && handed_to == NULL &&
-           raised_at >= handlers_stack &&
+    return info->si_pid == getpid() && raised_at >= handlers_stack &&
            raised_at < handlers_stack + context->uc_stack.ss_size;
+}
+
+/* An access to memory that is not there. */
+static void
+on_fault(int signum, siginfo_t *info, void *context)
+{
+    uintptr_t address = (uintptr_t)info->si_addr;
+    if (replace_page(address)) {
+        this_thread.fault = 0;
+    }
+    else if (this_thread.fault != address) {
+        /* The guard may have ended since the access was made, and then there
+           is memory now: let it be made again before anybody dies of it. */
+        this_thread.fault = address;
+    }
+    else {
+        this_thread.fault = 0;
+        hand_on(atomic_load(&latest_action), signum, info, context);
+    }
+}
+
+/* A signal that somebody sent. */
+static void
+on_signal(int signum, siginfo_t *info, void *context)
+{
+    /* A previous handler may restore ours and raise the signal again
+       (faulthandler does): that one is for whoever was there before it.  One
+       that has left by a jump is not on the stack any more. */
+    const action *outer = this_thread.handed_to;
+    if (outer != NULL && (uintptr_t)&outer < this_thread.stack) {
+        hand_on(outer->next, signum, info, context);
+    }
+    else if (!is_fault_handed_on(info, context)) {
+        hand_on(atomic_load(&latest_action), signum, info, context);
+    }
 }
 
 static void
 on_sigbus(int signum, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
-    /* A signal that was sent has no address, and one for a misaligned access
-       is not about the page. */
-    bool is_fault = info->si_code > 0 && info->si_code != BUS_ADRALN;
-    if (!(is_fault && replace_page((uintptr_t)info->si_addr)) &&
-        !is_fault_handed_on(info, context)) {
-        hand_on(signum, info, context);
+    if (info->si_code <= 0) {
+        on_signal(signum, info, context);
+    }
+    else if (info->si_code == BUS_ADRALN) { /* not for want of a page */
+        hand_on(atomic_load(&latest_action), signum, info, context);
+    }
+    else {
+        on_fault(signum, info, context);
     }
     errno = saved_errno;
 }

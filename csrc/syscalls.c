@@ -190,7 +190,7 @@ shm_sys_reopen_read_only(int Py_UNUSED(fd), int *Py_UNUSED(new_fd))
 
 #endif
 
-#ifdef MFD_ALLOW_SEALING
+#if defined(__linux__) && defined(MFD_ALLOW_SEALING)
 
 int
 shm_sys_memfd(bool sealable, bool executable, size_t huge_page_size, int *fd)
@@ -479,12 +479,19 @@ shm_sys_munmap(void *addr, size_t length)
 }
 
 int
+shm_sys_bury_at_once(void *addr, size_t length)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    return mmap(addr, length, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED ? errno : 0;
+}
+
+int
 shm_sys_bury(void *addr, size_t length)
 {
     int error;
-    CALL_ONCE(error, mmap(addr, length, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-                          0) == MAP_FAILED);
+    Py_BEGIN_ALLOW_THREADS;
+    error = shm_sys_bury_at_once(addr, length);
+    Py_END_ALLOW_THREADS;
     return error;
 }
 

@@ -82,6 +82,8 @@ int shm_sys_munmap(void *addr, size_t length);
    addresses stay taken, so a pointer that somebody kept reads zeros instead
    of crashing or meeting another mapping. */
 int shm_sys_bury(void *addr, size_t length);
+/* The same, without letting the GIL go. */
+int shm_sys_bury_at_once(void *addr, size_t length);
 /* The same pages at another address, too; ENOTSUP where that can't be had.
    Private changes go there, and only there. */
 int shm_sys_duplicate_mapping(void *addr, size_t length, void **pages);

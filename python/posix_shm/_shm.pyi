@@ -211,9 +211,7 @@ if sys.platform == "linux":
     MADV_COLD: int
     MADV_COLLAPSE: int
     MADV_DODUMP: int
-    MADV_DOFORK: int
     MADV_DONTDUMP: int
-    MADV_DONTFORK: int
     MADV_HUGEPAGE: int
     MADV_NOHUGEPAGE: int
     MADV_PAGEOUT: int
