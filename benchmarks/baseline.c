@@ -233,8 +233,8 @@ share(void *(*work)(void *), part whole, size_t threads)
    the time is taken, deletes it.  `map_flags` are those beside MAP_SHARED;
    `populate_threads` of 0 leaves it to the copy to fault the pages in. */
 int64_t
-fill(const char *name, size_t size, const char *from, size_t piece, bool reserve, int map_flags,
-     size_t populate_threads, size_t copy_threads)
+fill(const char *name, size_t size, const char *from, size_t piece, bool reserve,
+     int map_flags, size_t populate_threads, size_t copy_threads)
 {
     int64_t start = now();
     int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
