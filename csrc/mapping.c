@@ -131,6 +131,19 @@ round_up(size_t bytes, size_t page_size)
     return (bytes + page_size - 1) / page_size * page_size;
 }
 
+/* The kernel takes any bits, and makes of most what nobody would expect. */
+static int
+check_protections(int prot)
+{
+    if (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) {
+        PyErr_Format(PyExc_ValueError,
+                     "protections must be made of PROT_READ, PROT_WRITE and PROT_EXEC, not %d",
+                     prot);
+        return -1;
+    }
+    return 0;
+}
+
 /* A pipe, a device, a directory; macOS tells no kind for shared memory. */
 static bool
 is_something_else(const struct stat *st)
@@ -219,6 +232,9 @@ shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
                 const shm_mapping_request *request)
 {
     struct stat st;
+    if (check_protections(request->prot) < 0) {
+        return NULL;
+    }
     int error = shm_sys_fstat(fd, &st);
     if (error != 0) {
         return shm_set_mmap_error(state, error, request->name, NULL);
@@ -1113,7 +1129,7 @@ mapping_protect(PyObject *op, PyObject *arg)
 {
     MappingObject *self = (MappingObject *)op;
     int prot;
-    if (shm_int_from(arg, &prot) < 0) {
+    if (shm_int_from(arg, &prot) < 0 || check_protections(prot) < 0) {
         return NULL;
     }
     shm_mutex_lock(&self->protection_lock);
