@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,7 @@ def main() -> None:
     output = report.PUBLISHED if arguments.publish else arguments.output
     if peers := missing():
         print(f"not installed, so not measured: {', '.join(peers)}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it cleans up then, too
     start = time.monotonic()
     machine.warn_if_busy()
     facts = machine.describe(quick=arguments.quick)

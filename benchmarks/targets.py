@@ -58,6 +58,8 @@ def _stall_in_copies(results: Results) -> Spread:
 def _fastest_filling(results: Results, who: str) -> tuple[str, str]:
     """Of the ways in which somebody fills an object."""
     ways = [label for label in results.contenders(filling.FIGURE) if base(label) == who]
+    if not ways:
+        raise LookupError(filling.FIGURE)
     return filling.FIGURE, min(ways, key=lambda way: results.median(filling.FIGURE, way))
 
 
