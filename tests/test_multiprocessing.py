@@ -92,6 +92,10 @@ def test_a_child_holds_nothing_of_what_its_parent_sends() -> None:
     assert run(travellers.processes_that_are_forked_meanwhile, "fork") == ""
 
 
+def test_a_child_that_is_forked_in_the_middle_of_an_answer_holds_nothing_of_it() -> None:
+    assert run(travellers.processes_that_are_forked_at_that_moment, "fork") == ""
+
+
 # What follows happens in one process, or does not depend on how another one was started.
 
 

@@ -23,6 +23,7 @@ import pytest
 from posix_shm import (
     SharedMemoryObject,
     ShmError,
+    _travel,
     delete_shm,
     make_shm,
     open_anonymous_shm,
@@ -138,6 +139,15 @@ def test_a_received_descriptor_is_close_on_exec(kind: socket.SocketKind) -> None
         send_shm(ours, shm)
         with recv_shm(theirs) as received:
             assert not os.get_inheritable(received.fd)
+
+
+def test_a_descriptor_is_close_on_exec_from_the_moment_when_it_arrives(pair: Pair) -> None:
+    """Another thread may start a program before it is an object."""
+    with open_anonymous_shm(size=PAGE) as shm:
+        send_shm(pair[0], shm)
+    fd = _travel.receive(pair[1])
+    assert not os.get_inheritable(fd)
+    os.close(fd)
 
 
 def test_the_message_is_one_zero_byte_and_one_descriptor(pair: Pair) -> None:

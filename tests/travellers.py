@@ -483,6 +483,24 @@ def processes_that_are_forked_meanwhile(method: str) -> None:
                 assert read(received) == text
 
 
+def processes_that_are_forked_at_that_moment(method: str) -> None:
+    """None inherits a descriptor that the outbox has for the moment of an answer."""
+    here, there = get_context(method).Pipe()
+    with new() as shm:
+        here.send(shm)
+        there.recv().close()
+        ask(b"nothing")
+        assert _travel._outbox._requests is not None
+        expected = descriptors().keys() - {_travel._outbox._requests.fileno()}
+        for _ in range(100):
+            here.send(shm)
+            with there.recv() as received:
+                child = os.fork()
+                if child == 0:
+                    os._exit(descriptors().keys() != expected | {received.fd})
+                assert os.waitpid(child, 0) == (child, 0)
+
+
 def subclasses(method: str) -> None:
     context = get_context(method)
     here, there = context.Pipe()

@@ -135,7 +135,15 @@ class _Outbox:
             self._requests.close()
             self._requests = None
         self._objects: dict[bytes, _shm.SharedMemoryObject] = {}
-        self._lock = threading.Lock()  # another thread of the parent may have taken the old one
+        self._lock = threading.RLock()
+
+    def pause(self) -> None:
+        """Before a fork: a child would inherit the descriptors of an answer for good."""
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        self._lock.release()
 
     def add(self, shm: _shm.SharedMemoryObject) -> _Ticket:
         """Hold an object until it is taken or closed."""
@@ -165,9 +173,11 @@ class _Outbox:
     def _serve(self, requests: socket.socket) -> None:
         with requests:
             while True:
-                number, fds, _ = _receive(requests, _TICKET_SIZE)
-                for fd in fds:
-                    self._answer(number, fd)
+                requests.recv(1, socket.MSG_PEEK)  # waits, and takes nothing
+                with self._lock:
+                    number, fds, _ = _receive(requests, _TICKET_SIZE)
+                    for fd in fds:
+                        self._answer(number, fd)
 
     def _answer(self, number: bytes, fd: int) -> None:
         try:
@@ -194,7 +204,9 @@ def _fresh_address() -> str | bytes:
 
 
 _outbox = _Outbox()
-os.register_at_fork(after_in_child=_outbox.start_empty)
+os.register_at_fork(
+    before=_outbox.pause, after_in_parent=_outbox.resume, after_in_child=_outbox.start_empty
+)
 
 
 # ---- pickling ------------------------------------------------------------
