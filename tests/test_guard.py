@@ -377,7 +377,7 @@ def _touch_unguarded(guards: int = 0) -> None:
         _ = mapping[0]
 
 
-@pytest.mark.parametrize("guards", [0, 1, 100])
+@pytest.mark.parametrize("guards", [0, 100])
 def test_an_unguarded_address_dies_of_sigbus_as_before(guards: int) -> None:
     done = run(_touch_unguarded, {"guards": guards})
     assert done.returncode == -signal.SIGBUS, done.stderr
@@ -438,9 +438,7 @@ def _touch_after(steps: str) -> None:
 FAULTHANDLER_ORDERS = [
     "enable guard",
     "guard enable guard",
-    "enable guard disable enable guard",
-    "enable guard enable guard guard",
-    "enable guard guard",
+    "enable guard disable enable guard guard",
 ]
 
 
@@ -471,7 +469,7 @@ def test_without_faulthandler_an_unguarded_fault_dies_silently(steps: str) -> No
     assert done.stderr == "guarded faults are over\n"
 
 
-@pytest.mark.parametrize("steps", ["ignore guard", "guard ignore guard", "enable ignore guard"])
+@pytest.mark.parametrize("steps", ["ignore guard", "guard ignore guard"])
 def test_ignoring_the_signal_saves_nobody_from_an_unguarded_fault(steps: str) -> None:
     done = run(_touch_after, {"steps": steps})
     assert done.returncode == -signal.SIGBUS, done.stderr
@@ -489,7 +487,7 @@ def _send_after(steps: str) -> None:
     assert noted == ("handle" in steps)
 
 
-@pytest.mark.parametrize("steps", ["guard", "guard guard"])
+@pytest.mark.parametrize("steps", ["guard"])
 def test_a_signal_that_was_sent_kills_by_default(steps: str) -> None:
     done = run(_send_after, {"steps": steps})
     assert done.returncode == -signal.SIGBUS, done.stderr
@@ -560,7 +558,7 @@ def test_a_thousand_guarded_mappings_at_once_fault_each_for_itself() -> None:
 
 
 def test_guarded_mappings_come_and_go_while_others_fault() -> None:
-    hunt("guard", "--seconds", "3")
+    hunt("guard", "--seconds", "2")
 
 
 # ---- fork -------------------------------------------------------------------------------------
@@ -618,7 +616,7 @@ def test_a_child_forked_from_among_faulting_threads_can_end_every_guard() -> Non
         with closing(_gone()) as mine:
             assert mine[0] == 0
 
-    for _ in range(100):
+    for _ in range(30):
         assert _in_a_child(child) == 0
     sys.stdout.flush()
     os._exit(0)  # the threads have a long way to go

@@ -261,7 +261,7 @@ def test_a_child_forked_while_threads_are_in_calls_can_use_and_close_everything(
         with posix_shm.open_anonymous_shm(direction="io", size=PAGE) as mine:
             mine.mmap().unmap()
 
-    for _ in range(100):
+    for _ in range(30):
         assert _in_a_child(child) == 0
     stop.set()
     for thread in threads:
@@ -345,7 +345,7 @@ for _ in range(4):
 started.wait()
 mapping.populate(workers=2)
 """
-    for _ in range(5):
+    for _ in range(2):
         done = run_python(code, options=())
         assert not done.stderr, done.stderr
 

@@ -29,17 +29,17 @@ NAME = "/published"  # where /dev/shm is the test's own
 
 
 def test_no_attacher_ever_sees_a_new_object_shorter_than_promised() -> None:
-    _assert_attached(hunt("publication", "--mode", "create", "--seconds", "2"))
+    _assert_attached(hunt("publication", "--mode", "create", "--seconds", "1"))
 
 
 def test_no_attacher_ever_misses_a_superseded_name_or_sees_an_object_shorter() -> None:
-    printed = hunt("publication", "--mode", "supersede", "--seconds", "2")
+    printed = hunt("publication", "--mode", "supersede", "--seconds", "1")
     _assert_attached(printed)
     assert "(0 found no name)" in printed
 
 
 def test_no_attacher_ever_sees_a_truncated_object_shorter_than_promised() -> None:
-    _assert_attached(hunt("publication", "--mode", "truncate", "--seconds", "2"))
+    _assert_attached(hunt("publication", "--mode", "truncate", "--seconds", "1"))
 
 
 def _assert_attached(printed: str) -> None:
@@ -92,8 +92,8 @@ IfExists = Literal["error", "overwrite", "truncate", "supersede"]
 NEW: tuple[IfExists, ...] = ("error", "overwrite", "truncate", "supersede")
 
 
-@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
-@pytest.mark.parametrize("permissions", [0o600, 0o666, 0o640, 0o777, 0])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+@pytest.mark.parametrize("permissions", [0o666, 0o700, 0])
 @in_a_process
 def test_permissions_are_those_asked_for_less_the_umask(permissions: int, umask: int) -> None:
     name = f"/psm-test-umask-{os.getpid()}"
@@ -140,14 +140,18 @@ def _be_nobody() -> None:
 
 
 @pytest.mark.parametrize("permissions", [0, 0o200, 0o044])
-@pytest.mark.parametrize("direction", ["input", "io"])
-@pytest.mark.parametrize("if_exists", NEW)
 @in_a_process
-def test_who_makes_an_object_may_use_it_whatever_its_permissions_are(
+def test_who_makes_an_object_may_use_it_whatever_its_permissions_are(permissions: int) -> None:
+    _be_nobody()
+    for if_exists in NEW:
+        _make_and_use(if_exists, "input", permissions)
+        _make_and_use(if_exists, "io", permissions)
+
+
+def _make_and_use(
     if_exists: IfExists, direction: Literal["input", "io"], permissions: int
 ) -> None:
     name = f"/psm-test-nobody-{os.getpid()}"
-    _be_nobody()
     with posix_shm.open_shm(
         name,
         direction=direction,
