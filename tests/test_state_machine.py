@@ -354,7 +354,7 @@ class SharedMemory(RuleBasedStateMachine):
                 lambda mapping: mapping.check(),
                 lambda mapping: mapping.flush(),
                 lambda mapping: mapping.advise("willneed"),
-                lambda mapping: mapping.populate(write=False),
+                lambda mapping: mapping.populate(),
             ]
         ),
     )
