@@ -263,8 +263,9 @@ def test_dropping_it_lets_go_of_the_pages_without_a_warning(bare: str) -> None:
         lambda shm: shm.buf[:5],
         lambda shm: memoryview(shm.buf),
         lambda shm: shm.buf.cast("h"),
+        lambda shm: memoryview(pickle.PickleBuffer(shm.buf)),
     ],
-    ids=["slice", "view", "cast"],
+    ids=["slice", "view", "cast", "export"],
 )
 def test_closing_leaves_live_views_what_they_see(
     shm: SharedMemory, take: Callable[[SharedMemory], memoryview]

@@ -319,6 +319,8 @@ def forgotten_objects(method: str) -> None:
     gc.collect()
     with there.recv() as shm:
         assert read(shm) == b"three"
+    ask(b"nothing")
+    assert not _travel._outbox._objects, "what was taken is still held"
 
 
 def names_that_change(method: str, name: str) -> None:
