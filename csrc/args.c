@@ -47,7 +47,7 @@ encode_plain(PyObject *arg, encoded_name *encoded)
         return false;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
-        if (bytes[i] <= 0) {
+        if (bytes[i] == 0 || bytes[i] & 0x80) {
             return false;
         }
     }
@@ -269,7 +269,7 @@ shm_id_from(PyObject *arg, unsigned int *id)
         return 0;
     }
     long long wide;
-    if (long_long_between(arg, -1, UINT_MAX, &wide) < 0) {
+    if (long_long_between(arg, -1, UINT_MAX - 1LL, &wide) < 0) {
         return -1;
     }
     *id = (unsigned int)wide;

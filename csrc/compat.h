@@ -102,6 +102,14 @@ shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 #define SHM_STACK_POINTER(context) ((uintptr_t)0)
 #endif
 
+/* Whether a SIGBUS with this code is for want of a page: not for a misaligned
+   access, nor for broken memory that nobody has accessed. */
+#ifdef BUS_MCEERR_AO
+#define SHM_IS_MISSING_PAGE(code) ((code) != BUS_ADRALN && (code) != BUS_MCEERR_AO)
+#else
+#define SHM_IS_MISSING_PAGE(code) ((code) != BUS_ADRALN)
+#endif
+
 /* Thread-local storage that exists from a thread's start. */
 #if defined(__ELF__)
 #define SHM_STATIC_TLS __attribute__((tls_model("initial-exec")))

@@ -1011,9 +1011,12 @@ mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
     if (write < 0 || begin_call(self) < 0) {
         return NULL;
     }
-    int error = (write ? check_writable(self) : check_access(self)) < 0
-                    ? SHM_INTERRUPTED
-                    : shm_populate(self->pages, self->span, write, workers);
+    int error = (write ? check_writable(self) : check_access(self)) < 0 ? SHM_INTERRUPTED : 0;
+    if (error == 0) {
+        /* The system populates for reading only what may be read. */
+        bool for_writing = write || !(atomic_load(&self->prot) & PROT_READ);
+        error = shm_populate(self->pages, self->span, for_writing, workers);
+    }
     if (error == EFAULT) {
         set_missing_page_error(self);
         error = SHM_INTERRUPTED;

@@ -18,7 +18,18 @@ typedef struct {
     bool write;
     atomic_size_t next; /* where the next piece begins */
     atomic_int error;   /* the first that any worker met */
+    /* A daemon thread that ends with the interpreter may be gone before the
+       workers that it started. */
+    atomic_int holders;
 } job;
+
+static void
+let_go(job *j)
+{
+    if (atomic_fetch_sub(&j->holders, 1) == 1) {
+        free(j);
+    }
+}
 
 /* Takes one piece and populates it; false if there is nothing more to do. */
 static bool
@@ -43,6 +54,7 @@ work(void *argument)
 {
     while (populate_piece(argument)) {
     }
+    let_go(argument);
     return NULL;
 }
 
@@ -54,7 +66,12 @@ start_workers(job *j, pthread_t *threads, int count)
     int started = 0;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (started < count && pthread_create(&threads[started], NULL, work, j) == 0) {
+    while (started < count) {
+        atomic_fetch_add(&j->holders, 1);
+        if (pthread_create(&threads[started], NULL, work, j) != 0) {
+            let_go(j);
+            break;
+        }
         started++;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -80,22 +97,30 @@ work_and_watch(job *j)
 int
 shm_populate(void *start, size_t length, bool write, int workers)
 {
-    job j = {.start = start, .length = length, .write = write};
     size_t pieces = length / PIECE + (length % PIECE != 0);
     size_t helpers = (size_t)workers < pieces ? (size_t)workers : pieces;
     helpers -= helpers > 0;
     pthread_t *threads = calloc(helpers + 1, sizeof *threads);
-    if (threads == NULL) {
+    job *j = calloc(1, sizeof *j);
+    if (threads == NULL || j == NULL) {
+        free(threads);
+        free(j);
         return ENOMEM;
     }
+    j->start = start;
+    j->length = length;
+    j->write = write;
+    atomic_store(&j->holders, 1);
     /* Fewer threads than wanted make it slower, not wrong. */
-    int started = start_workers(&j, threads, (int)helpers);
-    work_and_watch(&j);
+    int started = start_workers(j, threads, (int)helpers);
+    work_and_watch(j);
     Py_BEGIN_ALLOW_THREADS;
     for (int i = 0; i < started; i++) {
         (void)pthread_join(threads[i], NULL);
     }
     Py_END_ALLOW_THREADS;
     free(threads);
-    return atomic_load(&j.error);
+    int error = atomic_load(&j->error);
+    let_go(j);
+    return error;
 }

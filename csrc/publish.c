@@ -43,18 +43,18 @@ open_ours_for_reading(int fd, const char *path, int *reader)
     return error;
 }
 
-/* Turns the descriptor of an object of ours into one of the wanted access;
-   closes it if that fails. */
+/* Gives a new object its size, and its descriptor the access that is wanted. */
 static int
-narrow(const shm_blueprint *plan, const char *path, int *fd)
+finish_making(const shm_blueprint *plan, const char *path, int *fd)
 {
-    if (plan->access != O_RDONLY) {
-        return 0;
-    }
     int reader;
-    int error = open_ours_for_reading(*fd, path, &reader);
-    (void)shm_sys_close(*fd);
+    int error = give_size(plan, *fd);
+    if (error != 0 || plan->access != O_RDONLY) {
+        return error;
+    }
+    error = open_ours_for_reading(*fd, path, &reader);
     if (error == 0) {
+        (void)shm_sys_close(*fd);
         *fd = reader;
     }
     return error;
@@ -70,16 +70,13 @@ make_unnamed(const shm_blueprint *plan, int *fd)
     if (error != 0) {
         return error;
     }
-    error = give_size(plan, made);
+    error = finish_making(plan, NULL, &made);
     if (error != 0) {
         (void)shm_sys_close(made);
         return error;
     }
-    error = narrow(plan, NULL, &made);
-    if (error == 0) {
-        *fd = made;
-    }
-    return error;
+    *fd = made;
+    return 0;
 }
 
 int
@@ -136,15 +133,10 @@ publish_in_steps(const shm_blueprint *plan, int *fd)
     if (error != 0) {
         return error;
     }
-    error = give_size(plan, made);
+    error = finish_making(plan, plan->path, &made);
     if (error != 0) {
+        (void)shm_unpublish(made, plan->path);
         (void)shm_sys_close(made);
-    }
-    else {
-        error = narrow(plan, plan->path, &made);
-    }
-    if (error != 0) {
-        (void)shm_sys_unlink(plan->path);
         return error;
     }
     *fd = made;
@@ -208,8 +200,8 @@ truncate_existing(const shm_blueprint *plan, int fd)
     }
     /* Bytes behind the old end, in its last page, would come to light. */
     off_t page = (off_t)shm_sys_page_size_of(fd, &st);
-    off_t written = (st.st_size + page - 1) / page * page;
-    return clear(plan, fd, written < plan->size ? written : plan->size);
+    off_t last_page = st.st_size - st.st_size % page;
+    return clear(plan, fd, last_page < plan->size - page ? last_page + page : plan->size);
 }
 
 static int
@@ -246,9 +238,9 @@ int
 shm_open_named(const char *path, int oflag, mode_t mode, int *fd)
 {
     int error = shm_sys_open(path, oflag, mode, fd);
-    if (error == EACCES && oflag & O_CREAT && !(oflag & O_EXCL) &&
-        shm_sys_open(path, oflag & ~O_CREAT, 0, fd) == 0) {
-        return 0;
+    if (error == EACCES && oflag & O_CREAT && !(oflag & O_EXCL)) {
+        error = shm_sys_open(path, oflag & ~O_CREAT, 0, fd);
+        return error == ENOENT ? EACCES : error;
     }
     return error;
 }
@@ -356,34 +348,16 @@ shm_make_nameless(const shm_blueprint *plan, int *fd)
     return error == ENOTSUP ? make_and_unlink(plan, fd) : error;
 }
 
-/* `mode` less the umask, which only the making of a file tells without
-   changing it for other threads. */
-static int
-masked(mode_t mode, mode_t *result)
-{
-    int fd;
-    struct stat st;
-    int error = shm_sys_open_unnamed(mode, &fd);
-    if (error != 0) {
-        return error;
-    }
-    error = shm_sys_fstat(fd, &st);
-    (void)shm_sys_close(fd);
-    if (error == 0) {
-        *result = st.st_mode & 07777;
-    }
-    return error;
-}
-
 int
 shm_make_memfd(const shm_blueprint *plan, bool sealable, size_t huge_page_size, int *fd)
 {
     int made;
-    mode_t mode = 0;
-    int error = masked(plan->mode, &mode);
-    if (error == 0) {
-        error = shm_sys_memfd(sealable, (mode & 0111) != 0, huge_page_size, &made);
+    mode_t umask;
+    if (shm_sys_umask(&umask) != 0) {
+        umask = 0077; /* the careful one */
     }
+    mode_t mode = plan->mode & ~umask;
+    int error = shm_sys_memfd(sealable, (mode & 0111) != 0, huge_page_size, &made);
     if (error != 0) {
         return error;
     }

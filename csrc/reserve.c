@@ -35,6 +35,9 @@ undo(int fd, off_t reserved)
         return;
     }
     off_t page = (off_t)shm_sys_page_size_of(fd, &st);
+    if (st.st_size >= reserved) {
+        return;
+    }
     off_t end = (st.st_size + page - 1) / page * page;
     if (end < reserved) {
         (void)shm_sys_deallocate(fd, end, reserved - end);

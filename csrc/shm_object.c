@@ -6,7 +6,7 @@
    It exports the whole object as a buffer: each request gets pages of its own,
    for as long as the view lives.  Their addresses stay taken after that until
    the SharedMemoryObject is freed, because a consumer may have kept a pointer
-   (see mapping.c); the next request of the same size uses them again. */
+   (see mapping.c); the next request that fits uses them again. */
 
 #include "shm_object.h"
 
@@ -706,12 +706,13 @@ object_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 
 /* ---- the buffer protocol ---------------------------------------------- */
 
+/* One that is large enough. */
 static place *
 take_place(ShmObject *self, size_t span)
 {
     shm_mutex_lock(&self->places_lock);
     place **link = &self->free_places;
-    while (*link != NULL && (*link)->span != span) {
+    while (*link != NULL && (*link)->span < span) {
         link = &(*link)->next;
     }
     place *found = *link;
@@ -731,6 +732,45 @@ give_place_back(ShmObject *self, place *p)
     shm_mutex_unlock(&self->places_lock);
 }
 
+/* The size of a new place: the next power of two, so that an object that grows
+   and grows does not need a place for each of its sizes.  Huge pages are too
+   dear for that. */
+static size_t
+roomy(size_t span, size_t page_size)
+{
+    if (page_size != shm_sys_page_size()) {
+        return span;
+    }
+    size_t room = page_size;
+    while (room < span) {
+        room *= 2;
+    }
+    return room;
+}
+
+static int
+make_place(ShmObject *self, size_t span, size_t page_size, int prot, place **made)
+{
+    place *p = PyMem_Malloc(sizeof *p);
+    if (p == NULL) {
+        return ENOMEM;
+    }
+    p->span = roomy(span, page_size);
+    int error = shm_sys_mmap(NULL, p->span, prot, MAP_SHARED, self->fd, 0, &p->pages);
+    if (error == 0 && p->span > span) {
+        error = shm_sys_bury((char *)p->pages + span, p->span - span);
+        if (error != 0) {
+            (void)shm_sys_munmap(p->pages, p->span);
+        }
+    }
+    if (error != 0) {
+        PyMem_Free(p);
+        return error;
+    }
+    *made = p;
+    return 0;
+}
+
 /* Maps the whole object, in a place that was used before or a new one. */
 static int
 map_view(ShmObject *self, const struct stat *st, int prot, place **mapped)
@@ -738,26 +778,14 @@ map_view(ShmObject *self, const struct stat *st, int prot, place **mapped)
     size_t page_size = shm_sys_page_size_of(self->fd, st);
     size_t span = ((size_t)st->st_size + page_size - 1) / page_size * page_size;
     place *p = take_place(self, span);
-    int error;
-    if (p != NULL) {
-        error =
-            shm_sys_mmap(p->pages, span, prot, MAP_SHARED | MAP_FIXED, self->fd, 0, &p->pages);
-        if (error != 0) {
-            give_place_back(self, p);
-            return error;
-        }
+    if (p == NULL) {
+        return make_place(self, span, page_size, prot, mapped);
     }
-    else {
-        p = PyMem_Malloc(sizeof *p);
-        if (p == NULL) {
-            return ENOMEM;
-        }
-        p->span = span;
-        error = shm_sys_mmap(NULL, span, prot, MAP_SHARED, self->fd, 0, &p->pages);
-        if (error != 0) {
-            PyMem_Free(p);
-            return error;
-        }
+    int error =
+        shm_sys_mmap(p->pages, span, prot, MAP_SHARED | MAP_FIXED, self->fd, 0, &p->pages);
+    if (error != 0) {
+        give_place_back(self, p);
+        return error;
     }
     *mapped = p;
     return 0;

@@ -284,7 +284,7 @@ on_sigbus(int signum, siginfo_t *info, void *context)
     if (info->si_code <= 0) {
         on_signal(signum, info, context);
     }
-    else if (info->si_code == BUS_ADRALN) { /* not for want of a page */
+    else if (!SHM_IS_MISSING_PAGE(info->si_code)) {
         hand_on(atomic_load(&latest_action), signum, info, context);
     }
     else {

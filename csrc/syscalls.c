@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -289,6 +291,28 @@ shm_sys_duplicate(int fd, int *new_fd)
         return errno;
     }
     *new_fd = duplicate;
+    return 0;
+}
+
+int
+shm_sys_umask(mode_t *umask)
+{
+    char status[512]; /* it is the second line */
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return ENOTSUP;
+    }
+    ssize_t length = read(fd, status, sizeof status - 1);
+    (void)close(fd);
+    if (length < 0) {
+        return ENOTSUP;
+    }
+    status[length] = 0;
+    const char *line = strstr(status, "\nUmask:");
+    if (line == NULL) {
+        return ENOTSUP;
+    }
+    *umask = (mode_t)strtoul(line + sizeof "Umask:", NULL, 8);
     return 0;
 }
 

@@ -49,6 +49,9 @@ int shm_sys_access_mode(int fd, int *mode);
 int shm_sys_close_on_exec(int fd);
 int shm_sys_duplicate(int fd, int *new_fd);
 
+/* Reads the umask without changing it for other threads; ENOTSUP where that
+   can't be had. */
+int shm_sys_umask(mode_t *umask);
 /* ENOTSUP where there are no seals. */
 int shm_sys_add_seals(int fd, int seals);
 int shm_sys_get_seals(int fd, int *seals);

@@ -324,6 +324,8 @@ def _check_page_size(huge_pages: bool | int) -> int:
     """What the C side takes: 0 for small pages, 1 for the system's huge ones, or their size."""
     if not hasattr(_shm, "F_SEAL_SEAL"):
         raise NotImplementedError("sealable objects and huge pages exist on Linux only")
+    if not isinstance(huge_pages, int):
+        raise TypeError(f"huge_pages must be a bool or an int, not {huge_pages!r}")
     size = int(huge_pages)
     if size < 0 or size & (size - 1):
         raise ValueError(f"a page size is a power of two, not {huge_pages!r}")
