@@ -358,7 +358,7 @@ def test_a_creation_that_a_handler_interrupts_by_raising_leaves_nothing(if_exist
         completed = bool(os.listdir("/dev/shm"))
         if completed:
             assert os.listdir("/dev/shm") == [NAME[1:]]
-            assert _extent()[1:] == (256 * MIB, MIB)
+            assert _extent()[1:] == (256 * MIB, 256 * MIB // 512)
             posix_shm.delete_shm(NAME)
         assert free_bytes() == 300 * MIB
         return not completed
