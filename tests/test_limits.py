@@ -16,7 +16,7 @@ from typing import Any
 
 import posix_shm
 import pytest
-from posix_shm import MmapError, ShmError, ShmExistsError, ShmPermissionError
+from posix_shm import MapFlag, MmapError, ShmError, ShmExistsError, ShmPermissionError
 
 from .elsewhere import in_a_dev_shm, in_a_process
 from .support import PAGE, descriptors, exists, path_of, shared_mappings
@@ -292,7 +292,7 @@ def test_more_locked_memory_than_allowed_is_an_error() -> None:
             mapping.lock()
         assert caught.value.errno in {errno.ENOMEM, errno.EPERM}
         with pytest.raises(MmapError) as caught:
-            shm.mmap(flags=["shared", "locked"])
+            shm.mmap(flags=MapFlag.SHARED | MapFlag.LOCKED)
         assert caught.value.errno in {errno.EAGAIN, errno.EPERM}
         mapping[0] = 1
 
