@@ -112,6 +112,12 @@ def setting(path: Path, value: str) -> Iterator[None]:
             path.write_text(before)
 
 
+def hide_proc() -> None:
+    """Cover /proc, for the rest of a test in a /dev/shm of its own."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/proc"], check=True)
+    assert not Path("/proc/self").exists()
+
+
 def hunt(program: str, *options: str, dev_shm: int | None = None) -> str:
     """Run one of :mod:`tests.hunts`, which must find nothing, and return what it printed."""
     command = [sys.executable, *OPTIONS, "-m", f"tests.hunts.{program}", *options]

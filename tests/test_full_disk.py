@@ -417,6 +417,7 @@ def test_populating_a_mapping_that_a_peer_shrank_is_a_fault_not_a_lack_of_room()
         shm.delete()
 
 
+@pytest.mark.not_under_sanitizers("AddressSanitizer makes mlock do nothing")
 @in_one_mebibyte
 def test_locking_more_than_there_is_room_for_raises() -> None:
     with closing(_object(BIG)) as shm, shm.mmap() as mapping:

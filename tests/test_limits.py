@@ -280,6 +280,7 @@ def _be_nobody() -> None:
         os.setuid(65534)
 
 
+@pytest.mark.not_under_sanitizers("AddressSanitizer makes mlock do nothing")
 @in_a_process
 def test_more_locked_memory_than_allowed_is_an_error() -> None:
     _be_nobody()

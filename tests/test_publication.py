@@ -10,14 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Literal
 
 import posix_shm
 import pytest
 from posix_shm import MmapError, ShmError, ShmPermissionError
 
-from .elsewhere import hunt, in_a_dev_shm, in_a_process
+from .elsewhere import hide_proc, hunt, in_a_dev_shm, in_a_process
 from .support import PAGE, NameFactory, exists, mode_of, path_of
 
 MIB = 1 << 20
@@ -269,65 +268,54 @@ def test_superseding_another_users_object_is_an_error_and_leaves_it() -> None:
 # ---- where the system has no such step --------------------------------------------------------
 
 
-@contextmanager
-def _without_proc() -> Iterator[None]:
-    """Hides what an object without a name is linked from, in a mount namespace."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/proc"], check=True)
-    try:
-        assert not Path("/proc/self").exists()
-        yield
-    finally:
-        subprocess.run(["umount", "/proc"], check=True)
-
-
 @pytest.mark.parametrize("direction", ["input", "io"])
 @pytest.mark.parametrize("if_exists", NEW)
 @in_a_dev_shm(MIB)
 def test_without_proc_an_object_is_made_in_several_steps(
     if_exists: IfExists, direction: Literal["input", "io"]
 ) -> None:
-    with _without_proc():
-        for _ in range(2):
-            with posix_shm.open_shm(
-                NAME,
-                direction=direction,
-                if_exists=if_exists,
-                if_does_not_exist="create",
-                size=SIZE,
-            ) as shm:
-                assert (shm.direction, shm.size) == (direction, SIZE)
-            if if_exists == "error":
-                posix_shm.delete_shm(NAME)
-        with closing(
-            posix_shm.open_shm(NAME, if_exists="supersede", if_does_not_exist="create")
+    hide_proc()
+    for _ in range(2):
+        with posix_shm.open_shm(
+            NAME,
+            direction=direction,
+            if_exists=if_exists,
+            if_does_not_exist="create",
+            size=SIZE,
         ) as shm:
-            assert os.listdir("/dev/shm") == [NAME[1:]]
-            shm.delete()
+            assert (shm.direction, shm.size) == (direction, SIZE)
+        if if_exists == "error":
+            posix_shm.delete_shm(NAME)
+    with closing(
+        posix_shm.open_shm(NAME, if_exists="supersede", if_does_not_exist="create")
+    ) as shm:
+        assert os.listdir("/dev/shm") == [NAME[1:]]
+        shm.delete()
 
 
 @in_a_dev_shm(MIB)
 def test_without_proc_what_fails_leaves_nothing_either() -> None:
-    with _without_proc():
-        for if_exists in NEW:
-            with pytest.raises(ShmError) as caught:
-                posix_shm.open_shm(
-                    NAME,
-                    direction="io",
-                    if_exists=if_exists,
-                    if_does_not_exist="create",
-                    size=2 * MIB,
-                )
-            assert caught.value.errno == errno.ENOSPC
-            assert not os.listdir("/dev/shm")
+    hide_proc()
+    for if_exists in NEW:
+        with pytest.raises(ShmError) as caught:
+            posix_shm.open_shm(
+                NAME,
+                direction="io",
+                if_exists=if_exists,
+                if_does_not_exist="create",
+                size=2 * MIB,
+            )
+        assert caught.value.errno == errno.ENOSPC
+        assert not os.listdir("/dev/shm")
 
 
 @in_a_dev_shm(MIB)
 def test_without_proc_an_object_without_a_name_can_still_be_made() -> None:
-    with _without_proc():
-        for direction in ("input", "io"):
-            with posix_shm.open_anonymous_shm(direction=direction, size=SIZE) as shm:
-                assert (shm.direction, shm.size) == (direction, SIZE)
-            assert not os.listdir("/dev/shm")
+    hide_proc()
+    for direction in ("input", "io"):
+        with posix_shm.open_anonymous_shm(direction=direction, size=SIZE) as shm:
+            assert (shm.direction, shm.size) == (direction, SIZE)
+        assert not os.listdir("/dev/shm")
 
 
 def test_names_of_many_kinds_can_be_superseded(names: NameFactory) -> None:
