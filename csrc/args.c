@@ -5,6 +5,23 @@
 #include <errno.h>
 #include <string.h>
 
+/* ---- strings ---------------------------------------------------------- */
+
+int
+shm_args_init(shm_state *state)
+{
+#define TEXT(string) #string,
+    static const char *const TEXTS[] = {SHM_STRINGS(TEXT)};
+#undef TEXT
+    for (int i = 0; i < SHM_STRING_COUNT; i++) {
+        state->strings[i] = PyUnicode_InternFromString(TEXTS[i]);
+        if (state->strings[i] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* ---- names ------------------------------------------------------------ */
 
 /* Why the system would not take `name`, which is without its slash. */
@@ -115,7 +132,7 @@ shm_name_clear(shm_name *name)
     Py_CLEAR(name->text);
 }
 
-/* ---- numbers ---------------------------------------------------------- */
+/* ---- how a function is called ------------------------------------------ */
 
 int
 shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted)
@@ -128,29 +145,69 @@ shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted)
     return -1;
 }
 
-int
-shm_single_argument(const char *function, const char *argument, PyObject *const *args,
-                    Py_ssize_t nargs, PyObject *kwnames, PyObject **value)
+/* The parameter of this name, or -1. */
+static int
+parameter_named(const shm_state *state, const shm_signature *signature, PyObject *name)
 {
-    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
-    if (nargs + named > 1) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", function,
-                     nargs + named);
+    for (int i = 0; i < signature->count; i++) {
+        if (state->strings[signature->parameters[i]] == name) {
+            return i;
+        }
+    }
+    for (int i = 0; i < signature->count; i++) {
+        if (PyUnicode_Compare(state->strings[signature->parameters[i]], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int
+bind_named(const shm_state *state, const shm_signature *signature, Py_ssize_t nargs,
+           PyObject *name, PyObject *value, PyObject **values)
+{
+    int i = parameter_named(state, signature, name);
+    if (i >= 0 && i >= nargs) {
+        values[i] = value;
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 i < 0 ? "%s() got an unexpected keyword argument %R"
+                       : "%s() got multiple values for argument %R",
+                 signature->function, name);
+    return -1;
+}
+
+int
+shm_bind(const shm_state *state, const shm_signature *signature, PyObject *const *args,
+         Py_ssize_t nargs, PyObject *kwnames, PyObject **values)
+{
+    if (nargs > signature->positional) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
+                     signature->function, signature->positional, nargs);
         return -1;
     }
-    if (named == 1) {
-        PyObject *given = PyTuple_GetItem(kwnames, 0);
-        if (PyUnicode_CompareWithASCIIString(given, argument) != 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R",
-                         function, given);
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        values[i] = args[i];
+    }
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    for (Py_ssize_t i = 0; i < named; i++) {
+        if (bind_named(state, signature, nargs, PyTuple_GetItem(kwnames, i), args[nargs + i],
+                       values) < 0) {
             return -1;
         }
     }
-    if (nargs + named == 1) {
-        *value = args[0];
+    for (int i = 0; i < signature->required; i++) {
+        if (values[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument %R",
+                         signature->function, state->strings[signature->parameters[i]]);
+            return -1;
+        }
     }
     return 0;
 }
+
+/* ---- numbers ---------------------------------------------------------- */
 
 static int
 clipped_from(PyObject *arg, Py_ssize_t *value)

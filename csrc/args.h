@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* Makes the strings of the state. */
+int shm_args_init(shm_state *);
+
 /* A name as the system wants it, and as the user sees it. */
 typedef struct {
     PyObject *text;              /* "/foo"; a strong reference */
@@ -26,10 +29,19 @@ void shm_name_clear(shm_name *name);
 /* "takes 2 arguments (3 given)" where it is so. */
 int shm_check_arg_count(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 
-/* The only argument of a METH_FASTCALL | METH_KEYWORDS function, which may be
-   given by its name; `value` is left alone if it is not given. */
-int shm_single_argument(const char *function, const char *argument, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *kwnames, PyObject **value);
+/* What a METH_FASTCALL | METH_KEYWORDS function may be called with. */
+typedef struct {
+    const char *function;
+    int required;   /* how many must be given */
+    int positional; /* how many may be given without their names */
+    int count;
+    shm_string parameters[6];
+} shm_signature;
+
+/* Puts each argument in its parameter's place in `values`, which holds the
+   defaults, and NULL where there is none. */
+int shm_bind(const shm_state *, const shm_signature *, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames, PyObject **values);
 
 /* An int; OverflowError if the C type can't hold it. */
 int shm_int_from(PyObject *arg, int *value);

@@ -18,6 +18,8 @@
 #include "reserve.h"
 #include "sigbus.h"
 #include "syscalls.h"
+#include "upstairs.h"
+#include "words.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -119,7 +121,7 @@ mapping_dealloc(PyObject *op)
         PyMem_Free(g);
     }
     Py_XDECREF(self->name);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    PyObject_Free(self);
     Py_DECREF(type);
 }
 
@@ -228,8 +230,7 @@ note_for_mmap(int error, int fd, int prot, int flags)
 }
 
 PyObject *
-shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
-                const shm_mapping_request *request)
+shm_mapping_new(shm_state *state, int fd, const shm_mapping_request *request)
 {
     struct stat st;
     if (check_protections(request->prot) < 0) {
@@ -244,7 +245,7 @@ shm_mapping_new(shm_state *state, PyTypeObject *type, int fd,
         return set_extent_error(state, request->name, &extent, &st);
     }
     MappingObject *self =
-        (MappingObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+        (MappingObject *)PyType_GenericAlloc((PyTypeObject *)state->Mapping, 0);
     if (self == NULL) {
         return NULL;
     }
@@ -740,14 +741,19 @@ static PyObject *
 mapping_get_prot(PyObject *op, void *Py_UNUSED(closure))
 {
     MappingObject *self = (MappingObject *)op;
-    return is_open(self) ? PyLong_FromLong(atomic_load(&self->prot)) : NULL;
+    return is_open(self)
+               ? shm_call_upstairs("posix_shm._flags", "Protection",
+                                   Py_BuildValue("(i)", atomic_load(&self->prot)), NULL)
+               : NULL;
 }
 
 static PyObject *
 mapping_get_map_flags(PyObject *op, void *Py_UNUSED(closure))
 {
     MappingObject *self = (MappingObject *)op;
-    return is_open(self) ? PyLong_FromLong(self->flags) : NULL;
+    return is_open(self) ? shm_call_upstairs("posix_shm._flags", "MapFlag",
+                                             Py_BuildValue("(i)", self->flags), NULL)
+                         : NULL;
 }
 
 static PyObject *
@@ -905,39 +911,61 @@ PyDoc_STRVAR(flush_doc,
              "Raises MmapError, ValueError for a range outside or a closed mapping.\n\n"
              "Source: msync(2) with MS_SYNC.");
 
+static const shm_signature FLUSH = {
+    .function = "flush",
+    .positional = 2,
+    .count = 2,
+    .parameters = {SHM_STR_offset, SHM_STR_length},
+};
+
 static PyObject *
-mapping_flush(PyObject *op, PyObject *args, PyObject *kwargs)
+mapping_flush(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     MappingObject *self = (MappingObject *)op;
-    static char *keywords[] = {"offset", "length", NULL};
-    PyObject *offset_arg = self->state->zero;
-    PyObject *length_arg = Py_None;
+    PyObject *values[] = {self->state->zero, Py_None};
     shm_extent extent;
     char *start;
     size_t length;
-    bool ready = PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:flush", keywords, &offset_arg,
-                                             &length_arg) &&
-                 shm_extent_from(offset_arg, length_arg, &extent) == 0 &&
-                 begin_call_on(self, &extent, &start, &length) == 0;
-    if (!ready) {
+    if (shm_bind(self->state, &FLUSH, args, nargs, kwnames, values) < 0 ||
+        shm_extent_from(values[0], values[1], &extent) < 0 ||
+        begin_call_on(self, &extent, &start, &length) < 0) {
         return NULL;
     }
     return end_call(self, shm_sys_msync(start, length));
 }
 
-PyDoc_STRVAR(advise_doc, "_advise($self, advice, offset, length, /)\n--\n\n"
-                         "advise(), with an int.");
+PyDoc_STRVAR(
+    advise_doc,
+    "advise($self, /, advice, offset=0, length=None)\n--\n\n"
+    "Tell the kernel how the pages will be used.\n\n"
+    "  advice: \"normal\", \"random\", \"sequential\", \"willneed\", \"dontneed\", and what\n"
+    "    else madvise knows on this platform; or an int.\n"
+    "  offset, length: bytes of the mapping; None is up to the end.  All pages\n"
+    "    that the range touches are meant.\n\n"
+    "Raises ValueError for an unknown word, or a range outside the mapping;\n"
+    "MmapError if the kernel refuses.\n\n"
+    "Source: madvise(2).");
+
+static const shm_signature ADVISE = {
+    .function = "advise",
+    .required = 1,
+    .positional = 3,
+    .count = 3,
+    .parameters = {SHM_STR_advice, SHM_STR_offset, SHM_STR_length},
+};
 
 static PyObject *
-mapping_advise(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+mapping_advise(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     MappingObject *self = (MappingObject *)op;
+    PyObject *values[] = {NULL, self->state->zero, Py_None};
     int advice;
     shm_extent extent;
     char *start;
     size_t length;
-    if (shm_check_arg_count("_advise", nargs, 3) < 0 || shm_int_from(args[0], &advice) < 0 ||
-        shm_extent_from(args[1], args[2], &extent) < 0 ||
+    if (shm_bind(self->state, &ADVISE, args, nargs, kwnames, values) < 0 ||
+        shm_flags_from(self->state, SHM_STR_advice, values[0], &advice) < 0 ||
+        shm_extent_from(values[1], values[2], &extent) < 0 ||
         begin_call_on(self, &extent, &start, &length) < 0) {
         return NULL;
     }
@@ -992,22 +1020,27 @@ PyDoc_STRVAR(populate_doc,
              "worker.\n\n"
              "Source: madvise(2) with MADV_POPULATE_READ and MADV_POPULATE_WRITE.");
 
+static const shm_signature POPULATE = {
+    .function = "populate",
+    .count = 2,
+    .parameters = {SHM_STR_write, SHM_STR_workers},
+};
+
 static PyObject *
-mapping_populate(PyObject *op, PyObject *args, PyObject *kwargs)
+mapping_populate(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     MappingObject *self = (MappingObject *)op;
-    static char *keywords[] = {"write", "workers", NULL};
-    PyObject *write_arg = Py_None;
+    PyObject *values[] = {Py_None, NULL};
     int workers = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$Oi:populate", keywords, &write_arg,
-                                     &workers)) {
+    if (shm_bind(self->state, &POPULATE, args, nargs, kwnames, values) < 0 ||
+        (values[1] != NULL && shm_int_from(values[1], &workers) < 0)) {
         return NULL;
     }
     if (workers < 1) {
         PyErr_Format(PyExc_ValueError, "workers must be 1 or more, not %d", workers);
         return NULL;
     }
-    int write = write_arg == Py_None ? is_writable(self) : PyObject_IsTrue(write_arg);
+    int write = values[0] == Py_None ? is_writable(self) : PyObject_IsTrue(values[0]);
     if (write < 0 || begin_call(self) < 0) {
         return NULL;
     }
@@ -1106,8 +1139,15 @@ reduce_protection(MappingObject *self, int prot)
     return error == 0 ? Py_NewRef(Py_None) : set_protection_error(self, error);
 }
 
-PyDoc_STRVAR(protect_doc, "_protect($self, protections, /)\n--\n\n"
-                          "protect(), with an int.");
+PyDoc_STRVAR(protect_doc,
+             "protect($self, /, protections)\n--\n\n"
+             "Change what may be done with the pages.\n\n"
+             "If a right is taken away and something may still point at the pages, they move\n"
+             "to another address and zeros take their place.\n\n"
+             "  protections: as for SharedMemoryObject.mmap.\n\n"
+             "Raises BufferError if a live view would lose a right; MmapError: EACCES for\n"
+             "writing to an object that is opened for input.\n\n"
+             "Source: mprotect(2).");
 
 static PyObject *
 mapping_protect_lock_held(MappingObject *self, int prot)
@@ -1127,18 +1167,52 @@ mapping_protect_lock_held(MappingObject *self, int prot)
     return end_call(self, error);
 }
 
+static const shm_signature PROTECT = {
+    .function = "protect",
+    .required = 1,
+    .positional = 1,
+    .count = 1,
+    .parameters = {SHM_STR_protections},
+};
+
 static PyObject *
-mapping_protect(PyObject *op, PyObject *arg)
+mapping_protect(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     MappingObject *self = (MappingObject *)op;
+    PyObject *protections = NULL;
     int prot;
-    if (shm_int_from(arg, &prot) < 0 || check_protections(prot) < 0) {
+    if (shm_bind(self->state, &PROTECT, args, nargs, kwnames, &protections) < 0 ||
+        shm_flags_from(self->state, SHM_STR_protection, protections, &prot) < 0 ||
+        check_protections(prot) < 0) {
         return NULL;
     }
     shm_mutex_lock(&self->protection_lock);
     PyObject *none = mapping_protect_lock_held(self, prot);
     shm_mutex_unlock(&self->protection_lock);
     return none;
+}
+
+/* ---- arrays ------------------------------------------------------------ */
+
+PyDoc_STRVAR(ndarray_doc,
+             "ndarray($self, /, shape, dtype='u1', offset=0, order='C')\n--\n\n"
+             "A NumPy array over the pages, without a copy.\n\n"
+             "It holds an export: the pages live as long as the array and its views.  It is\n"
+             "read-only if the mapping is.\n\n"
+             "  shape: of the array.\n"
+             "  dtype: of its items; no objects.\n"
+             "  offset: bytes into the mapping.\n"
+             "  order: \"C\" or \"F\".\n\n"
+             "Raises ValueError for a dtype with objects, a negative dimension, or an offset\n"
+             "outside; TypeError if the mapping is too small.");
+
+static PyObject *
+mapping_ndarray(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    PyObject *self = PyTuple_Pack(1, op);
+    PyObject *self_and_args = self == NULL ? NULL : PySequence_Concat(self, args);
+    Py_XDECREF(self);
+    return shm_call_upstairs("posix_shm._ndarray", "ndarray", self_and_args, kwargs);
 }
 
 PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\n"
@@ -1159,14 +1233,18 @@ static PyMethodDef mapping_methods[] = {
     {"unmap", mapping_unmap, METH_NOARGS, unmap_doc},
     {"close", mapping_close, METH_NOARGS, close_doc},
     {"check", mapping_check, METH_NOARGS, check_doc},
-    {"flush", (PyCFunction)(void (*)(void))mapping_flush, METH_VARARGS | METH_KEYWORDS,
+    {"flush", (PyCFunction)(void (*)(void))mapping_flush, METH_FASTCALL | METH_KEYWORDS,
      flush_doc},
     {"lock", mapping_lock, METH_NOARGS, lock_doc},
     {"unlock", mapping_unlock, METH_NOARGS, unlock_doc},
-    {"populate", (PyCFunction)(void (*)(void))mapping_populate, METH_VARARGS | METH_KEYWORDS,
+    {"populate", (PyCFunction)(void (*)(void))mapping_populate, METH_FASTCALL | METH_KEYWORDS,
      populate_doc},
-    {"_advise", (PyCFunction)(void (*)(void))mapping_advise, METH_FASTCALL, advise_doc},
-    {"_protect", mapping_protect, METH_O, protect_doc},
+    {"advise", (PyCFunction)(void (*)(void))mapping_advise, METH_FASTCALL | METH_KEYWORDS,
+     advise_doc},
+    {"protect", (PyCFunction)(void (*)(void))mapping_protect, METH_FASTCALL | METH_KEYWORDS,
+     protect_doc},
+    {"ndarray", (PyCFunction)(void (*)(void))mapping_ndarray, METH_VARARGS | METH_KEYWORDS,
+     ndarray_doc},
     {"__enter__", mapping_enter, METH_NOARGS, enter_doc},
     {"__exit__", (PyCFunction)(void (*)(void))mapping_exit, METH_FASTCALL, exit_doc},
     {"__reduce__", mapping_reduce, METH_NOARGS, reduce_doc},
@@ -1177,8 +1255,9 @@ static PyGetSetDef mapping_getset[] = {
     {"address", mapping_get_address, NULL, "Where the first byte is: an int.", NULL},
     {"nbytes", mapping_get_nbytes, NULL, "How many bytes are mapped.", NULL},
     {"offset", mapping_get_offset, NULL, "The first byte's position in the object.", NULL},
-    {"_protections", mapping_get_prot, NULL, "protections, as an int.", NULL},
-    {"_flags", mapping_get_map_flags, NULL, "flags, as an int.", NULL},
+    {"protections", mapping_get_prot, NULL, "What may be done with the pages: Protection.",
+     NULL},
+    {"flags", mapping_get_map_flags, NULL, "How they are mapped: MapFlag.", NULL},
     {"readonly", mapping_get_readonly, NULL, "Whether writing is not allowed.", NULL},
     {"closed", mapping_get_closed, NULL, "Whether close() or unmap() was called.", NULL},
     {"faulted", mapping_get_faulted, NULL,
@@ -1193,7 +1272,12 @@ static PyMemberDef mapping_members[] = {
 };
 
 PyDoc_STRVAR(mapping_doc,
-             "Pages of a shared memory object in this process; see SharedMemoryObject.mmap.");
+             "Pages of a shared memory object in this process; made by\n"
+             "SharedMemoryObject.mmap().\n\n"
+             "A buffer of unsigned bytes: memoryview(m), np.frombuffer(m, dtype),\n"
+             "struct.pack_into, sock.recv_into(m) and the like work without a copy.\n"
+             "Indexing and slicing are those of mmap.mmap: ints and bytes.\n\n"
+             "What is alive when: docs/lifetimes.md.");
 
 static PyType_Slot mapping_slots[] = {
     {Py_tp_doc, (void *)mapping_doc},
@@ -1214,9 +1298,9 @@ static PyType_Slot mapping_slots[] = {
 };
 
 static PyType_Spec mapping_spec = {
-    .name = "posix_shm._shm.Mapping",
+    .name = "posix_shm.Mapping",
     .basicsize = sizeof(MappingObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = mapping_slots,
 };
 

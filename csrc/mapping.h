@@ -20,9 +20,8 @@ typedef struct {
     bool guard;
 } shm_mapping_request;
 
-/* A new mapping of what `fd` refers to, an instance of `type`, a subtype of
-   the state's Mapping.  Needs `fd` no longer than the call lasts. */
-PyObject *shm_mapping_new(shm_state *, PyTypeObject *type, int fd,
-                          const shm_mapping_request *);
+/* A new mapping of what `fd` refers to.  Needs `fd` no longer than the call
+   lasts. */
+PyObject *shm_mapping_new(shm_state *, int fd, const shm_mapping_request *);
 
 #endif

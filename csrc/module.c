@@ -1,6 +1,7 @@
 /* Floor 8: posix_shm._shm, the module object.  What it holds is made floor by
    floor. */
 
+#include "args.h"
 #include "audit.h"
 #include "constants.h"
 #include "errors.h"
@@ -28,9 +29,9 @@ static int
 module_exec(PyObject *module)
 {
     shm_state *state = shm_state_of_module(module);
-    if (collect(state) < 0 || shm_audit_init(state) < 0 || shm_constants_init(module) < 0 ||
-        shm_errors_init(module, state) < 0 || shm_mapping_init(module, state) < 0 ||
-        shm_object_init(module, state) < 0 ||
+    if (collect(state) < 0 || shm_args_init(state) < 0 || shm_audit_init(state) < 0 ||
+        shm_constants_init(module) < 0 || shm_errors_init(module, state) < 0 ||
+        shm_mapping_init(module, state) < 0 || shm_object_init(module, state) < 0 ||
         PyModule_AddFunctions(module, shm_opening_functions) < 0 ||
         PyModule_AddFunctions(module, shm_ffi_functions) < 0) {
         return -1;
@@ -45,6 +46,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     if (state != NULL) {
 #define VISIT(reference) Py_VISIT(state->reference);
         SHM_STATE_FOR_EACH(VISIT)
+        for (int i = 0; i < SHM_STRING_COUNT; i++) {
+            VISIT(strings[i])
+        }
 #undef VISIT
     }
     return 0;
@@ -57,6 +61,9 @@ module_clear(PyObject *module)
     if (state != NULL) {
 #define CLEAR(reference) Py_CLEAR(state->reference);
         SHM_STATE_FOR_EACH(CLEAR)
+        for (int i = 0; i < SHM_STRING_COUNT; i++) {
+            CLEAR(strings[i])
+        }
 #undef CLEAR
     }
     return 0;

@@ -18,6 +18,8 @@
 #include "publish.h"
 #include "reserve.h"
 #include "syscalls.h"
+#include "upstairs.h"
+#include "words.h"
 
 #include <errno.h>
 #include <structmember.h>
@@ -45,8 +47,8 @@ typedef struct {
 
 /* ---- making one ------------------------------------------------------- */
 
-PyObject *
-shm_object_new(shm_state *state, PyTypeObject *type, PyObject *name)
+static PyObject *
+new_of_type(shm_state *state, PyTypeObject *type, PyObject *name)
 {
     ShmObject *self = (ShmObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (self == NULL) {
@@ -55,6 +57,12 @@ shm_object_new(shm_state *state, PyTypeObject *type, PyObject *name)
     self->state = state;
     self->name = Py_XNewRef(name);
     return (PyObject *)self;
+}
+
+PyObject *
+shm_object_new(shm_state *state, PyObject *name)
+{
+    return new_of_type(state, (PyTypeObject *)state->SharedMemoryObject, name);
 }
 
 void
@@ -96,7 +104,7 @@ object_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         (name_arg != Py_None && shm_name_from(state, name_arg, &name) < 0)) {
         return NULL;
     }
-    PyObject *self = shm_object_new(state, type, name.text);
+    PyObject *self = new_of_type(state, type, name.text);
     if (self == NULL) {
         shm_name_clear(&name);
         return NULL;
@@ -461,20 +469,22 @@ PyDoc_STRVAR(
     "input, EFBIG, EPERM if a seal forbids it; OverflowError; ValueError once closed.\n\n"
     "Source: ftruncate(2); the seed's truncate-shm.");
 
+static const shm_signature TRUNCATE = {
+    .function = "truncate",
+    .required = 1,
+    .positional = 1,
+    .count = 1,
+    .parameters = {SHM_STR_size},
+};
+
 static PyObject *
 object_truncate(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ShmObject *self = (ShmObject *)op;
     PyObject *size_arg = NULL;
     off_t size;
-    if (shm_single_argument("truncate", "size", args, nargs, kwnames, &size_arg) < 0) {
-        return NULL;
-    }
-    if (size_arg == NULL) {
-        PyErr_SetString(PyExc_TypeError, "truncate() needs a size");
-        return NULL;
-    }
-    if (shm_offset_from(size_arg, &size) < 0 || take(self) < 0) {
+    if (shm_bind(self->state, &TRUNCATE, args, nargs, kwnames, &size_arg) < 0 ||
+        shm_offset_from(size_arg, &size) < 0 || take(self) < 0) {
         return NULL;
     }
     int error = shm_sys_ftruncate(self->fd, size);
@@ -491,6 +501,13 @@ PyDoc_STRVAR(reserve_doc,
              "ValueError once closed.\n\n"
              "Source: posix_fallocate(3).");
 
+static const shm_signature RESERVE = {
+    .function = "reserve",
+    .positional = 1,
+    .count = 1,
+    .parameters = {SHM_STR_size},
+};
+
 static PyObject *
 object_reserve(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -498,7 +515,7 @@ object_reserve(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *
     PyObject *size_arg = Py_None;
     struct stat st = {.st_size = 0};
     off_t size = 0;
-    if (shm_single_argument("reserve", "size", args, nargs, kwnames, &size_arg) < 0 ||
+    if (shm_bind(self->state, &RESERVE, args, nargs, kwnames, &size_arg) < 0 ||
         (size_arg != Py_None && shm_offset_from(size_arg, &size) < 0) || take(self) < 0) {
         return NULL;
     }
@@ -527,15 +544,28 @@ object_stat(PyObject *op, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-PyDoc_STRVAR(chmod_doc, "_chmod($self, permissions, /)\n--\n\n"
-                        "chmod(), with an int.");
+PyDoc_STRVAR(chmod_doc, "chmod($self, /, permissions)\n--\n\n"
+                        "Change who may open the object.\n\n"
+                        "  permissions: as for open_shm; the umask does not apply.\n\n"
+                        "Raises ShmPermissionError if the object is another user's.\n\n"
+                        "Source: fchmod(2); the seed's chmod-shm.");
+
+static const shm_signature CHMOD = {
+    .function = "chmod",
+    .required = 1,
+    .positional = 1,
+    .count = 1,
+    .parameters = {SHM_STR_permissions},
+};
 
 static PyObject *
-object_chmod(PyObject *op, PyObject *arg)
+object_chmod(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ShmObject *self = (ShmObject *)op;
+    PyObject *permissions = NULL;
     mode_t mode;
-    if (shm_mode_from(arg, &mode) < 0 || take(self) < 0) {
+    if (shm_bind(self->state, &CHMOD, args, nargs, kwnames, &permissions) < 0 ||
+        shm_permissions_from(self->state, permissions, &mode) < 0 || take(self) < 0) {
         return NULL;
     }
     return end_call(self, shm_sys_fchmod(self->fd, mode), NULL);
@@ -546,59 +576,131 @@ PyDoc_STRVAR(chown_doc, "chown($self, /, uid=None, gid=None)\n--\n\n"
                         "Raises ShmPermissionError without the privilege.\n\n"
                         "Source: fchown(2); the seed's fchown.");
 
+static const shm_signature CHOWN = {
+    .function = "chown",
+    .positional = 2,
+    .count = 2,
+    .parameters = {SHM_STR_uid, SHM_STR_gid},
+};
+
 static PyObject *
-object_chown(PyObject *op, PyObject *args, PyObject *kwargs)
+object_chown(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ShmObject *self = (ShmObject *)op;
-    static char *keywords[] = {"uid", "gid", NULL};
-    PyObject *uid_arg = Py_None, *gid_arg = Py_None;
+    PyObject *values[] = {Py_None, Py_None};
     unsigned int uid, gid;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:chown", keywords, &uid_arg,
-                                     &gid_arg) ||
-        shm_id_from(uid_arg, &uid) < 0 || shm_id_from(gid_arg, &gid) < 0 || take(self) < 0) {
+    if (shm_bind(self->state, &CHOWN, args, nargs, kwnames, values) < 0 ||
+        shm_id_from(values[0], &uid) < 0 || shm_id_from(values[1], &gid) < 0 ||
+        take(self) < 0) {
         return NULL;
     }
     return end_call(self, shm_sys_fchown(self->fd, (uid_t)uid, (gid_t)gid), NULL);
 }
 
-PyDoc_STRVAR(mmap_doc,
-             "_mmap($self, type, length, addr, protections, flags, offset, guard, /)\n--\n\n"
-             "mmap(), with ints; protections of None are those of the direction.");
+PyDoc_STRVAR(
+    mmap_doc,
+    "mmap($self, /, length=None, *, addr=0, protections=None, flags='shared', offset=0, "
+    "guard=False)\n--\n\n"
+    "Map bytes of the object into memory.\n\n"
+    "  length: bytes; None is from the offset to the end.\n"
+    "  addr: where the first byte should be; 0 is anywhere.  With the flag \"fixed\" there\n"
+    "    or nowhere, and never in the place of another mapping.\n"
+    "  protections: \"read\", \"write\", \"exec\", or \"none\" alone.  None is \"read\" for "
+    "an\n"
+    "    object opened for input, and \"read\" and \"write\" for one opened for io.\n"
+    "  flags: \"shared\" or \"private\", and \"fixed\", \"noreserve\", \"populate\", "
+    "\"locked\".\n"
+    "  offset: of the first byte in the object; need not be a multiple of the page size.\n"
+    "  guard: read zeros, instead of dying of SIGBUS, if a peer makes the object shorter\n"
+    "    or memory runs out; Mapping.faulted tells.\n\n"
+    "Returns a Mapping.\n\n"
+    "Raises MmapError: ENXIO if the range is not inside the object, EINVAL if it is\n"
+    "empty, EACCES for writing to an object that is opened for input, EEXIST if there is a\n"
+    "mapping at a fixed address, ENOMEM; ValueError for an unknown word, or once closed.\n\n"
+    "Source: mmap(2); the seed's mmap-shm.");
+
+static const shm_signature MMAP = {
+    .function = "mmap",
+    .positional = 1,
+    .count = 6,
+    .parameters = {SHM_STR_length, SHM_STR_addr, SHM_STR_protections, SHM_STR_flags,
+                   SHM_STR_offset, SHM_STR_guard},
+};
 
 static PyObject *
-object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ShmObject *self = (ShmObject *)op;
-    shm_mapping_request request;
-    void *addr;
+    shm_state *state = self->state;
+    enum { LENGTH, ADDR, PROTECTIONS, FLAGS, OFFSET, GUARD, COUNT };
+    PyObject *values[COUNT] = {
+        [LENGTH] = Py_None,      [ADDR] = state->zero,
+        [PROTECTIONS] = Py_None, [FLAGS] = state->strings[SHM_STR_shared],
+        [OFFSET] = state->zero,  [GUARD] = Py_False,
+    };
+    shm_mapping_request request = {
+        .name = self->name,
+        .prot = self->access == O_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE,
+    };
     int guard;
-    if (shm_check_arg_count("_mmap", nargs, 7) < 0 ||
-        shm_extent_from(args[5], args[1], &request.extent) < 0 ||
-        shm_address_from(args[2], &addr) < 0 ||
-        (args[3] != Py_None && shm_int_from(args[3], &request.prot) < 0) ||
-        shm_int_from(args[4], &request.flags) < 0 || (guard = PyObject_IsTrue(args[6])) < 0) {
+    if (shm_bind(state, &MMAP, args, nargs, kwnames, values) < 0 ||
+        shm_extent_from(values[OFFSET], values[LENGTH], &request.extent) < 0 ||
+        shm_address_from(values[ADDR], &request.addr) < 0 ||
+        (values[PROTECTIONS] != Py_None &&
+         shm_flags_from(state, SHM_STR_protection, values[PROTECTIONS], &request.prot) < 0) ||
+        shm_flags_from(state, SHM_STR_map, values[FLAGS], &request.flags) < 0 ||
+        (guard = PyObject_IsTrue(values[GUARD])) < 0) {
         return NULL;
     }
-    if (!PyType_Check(args[0]) ||
-        !PyType_IsSubtype((PyTypeObject *)args[0], (PyTypeObject *)self->state->Mapping)) {
-        PyErr_SetString(PyExc_TypeError, "the type must be derived from Mapping");
-        return NULL;
-    }
-    if (args[3] == Py_None) {
-        request.prot = self->access == O_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
-    }
-    request.name = self->name;
-    request.addr = addr;
     request.guard = guard != 0;
-    if (shm_audit_mmap(self->state, name_or_none(self), args[1], request.prot, request.flags,
-                       args[5]) < 0 ||
+    if (shm_audit_mmap(state, name_or_none(self), values[LENGTH], request.prot, request.flags,
+                       values[OFFSET]) < 0 ||
         take(self) < 0) {
         return NULL;
     }
-    PyObject *mapping =
-        shm_mapping_new(self->state, (PyTypeObject *)args[0], self->fd, &request);
+    PyObject *mapping = shm_mapping_new(state, self->fd, &request);
     give_back(self);
     return mapping;
+}
+
+/* ---- the name --------------------------------------------------------- */
+
+PyObject *
+shm_delete(shm_state *state, PyObject *name_arg)
+{
+    shm_name name;
+    if (shm_name_from(state, name_arg, &name) < 0) {
+        return NULL;
+    }
+    if (shm_audit_unlink(state, name.text) < 0) {
+        shm_name_clear(&name);
+        return NULL;
+    }
+    int error = shm_sys_unlink(name.path);
+    if (error != 0) {
+        shm_set_error(state, error, name.text, NULL);
+    }
+    shm_name_clear(&name);
+    return error == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+PyDoc_STRVAR(delete_doc,
+             "delete($self, /)\n--\n\n"
+             "Remove the object's name: delete_shm(shm.name).  Works once closed, too.\n\n"
+             "Raises ValueError if the object has no name, ShmDoesNotExistError if the name\n"
+             "is gone.\n\n"
+             "Source: shm_unlink(3); the seed's delete-shm.");
+
+static PyObject *
+object_delete(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ShmObject *self = (ShmObject *)op;
+    if (self->name == NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "an anonymous shared memory object has no name to delete");
+        return NULL;
+    }
+    return shm_delete(self->state, self->name);
 }
 
 /* A call that does something with the object and its name. */
@@ -654,15 +756,25 @@ object_unpublish(PyObject *op, PyObject *Py_UNUSED(ignored))
     return call_with_path(self, shm_unpublish);
 }
 
-PyDoc_STRVAR(seal_doc, "_seal($self, seals, /)\n--\n\n"
-                       "seal(), with an int.");
+/* ---- seals ------------------------------------------------------------- */
+
+PyDoc_STRVAR(
+    seal_doc,
+    "seal($self, /, *seals)\n--\n\n"
+    "Forbid changes of the object for good, whoever has it open.\n\n"
+    "  seals: \"shrink\", \"grow\", \"write\", \"future-write\" (by mappings made from now\n"
+    "    on), and \"seal\" (more seals).\n\n"
+    "Raises ShmPermissionError if the object is not of\n"
+    "open_anonymous_shm(sealable=True), or has the seal \"seal\"; ShmError: EBUSY\n"
+    "for \"write\" while a writable mapping exists; ValueError for an unknown word.\n\n"
+    "Source: fcntl(2) with F_ADD_SEALS.");
 
 static PyObject *
-object_seal(PyObject *op, PyObject *arg)
+object_seal(PyObject *op, PyObject *args)
 {
     ShmObject *self = (ShmObject *)op;
     int seals;
-    if (shm_int_from(arg, &seals) < 0 || take(self) < 0) {
+    if (shm_flags_from(self->state, SHM_STR_seal, args, &seals) < 0 || take(self) < 0) {
         return NULL;
     }
     int error = shm_sys_add_seals(self->fd, seals);
@@ -689,7 +801,21 @@ object_get_seals(PyObject *op, void *Py_UNUSED(closure))
     }
     int error = shm_sys_get_seals(self->fd, &seals);
     give_back(self);
-    return error == 0 ? PyLong_FromLong(seals) : set_error(self, error, NULL);
+    return error == 0 ? shm_call_upstairs("posix_shm._flags", "seal_words",
+                                          Py_BuildValue("(i)", seals), NULL)
+                      : set_error(self, error, NULL);
+}
+
+/* ---- to other processes ------------------------------------------------ */
+
+PyDoc_STRVAR(reduce_ex_doc,
+             "__reduce_ex__($self, protocol, /)\n--\n\n"
+             "Go with a message of multiprocessing; for any other pickler a TypeError.");
+
+static PyObject *
+object_reduce_ex(PyObject *op, PyObject *Py_UNUSED(protocol))
+{
+    return shm_call_upstairs("posix_shm._travel", "reduce", PyTuple_Pack(1, op), NULL);
 }
 
 PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\n"
@@ -845,19 +971,23 @@ static PyMethodDef object_methods[] = {
     {"reserve", (PyCFunction)(void (*)(void))object_reserve, METH_FASTCALL | METH_KEYWORDS,
      reserve_doc},
     {"stat", object_stat, METH_NOARGS, stat_doc},
-    {"chown", (PyCFunction)(void (*)(void))object_chown, METH_VARARGS | METH_KEYWORDS,
+    {"chmod", (PyCFunction)(void (*)(void))object_chmod, METH_FASTCALL | METH_KEYWORDS,
+     chmod_doc},
+    {"chown", (PyCFunction)(void (*)(void))object_chown, METH_FASTCALL | METH_KEYWORDS,
      chown_doc},
+    {"mmap", (PyCFunction)(void (*)(void))object_mmap, METH_FASTCALL | METH_KEYWORDS,
+     mmap_doc},
+    {"seal", object_seal, METH_VARARGS, seal_doc},
     {"close", object_close, METH_NOARGS, close_doc},
     {"detach", object_detach, METH_NOARGS, detach_doc},
-    {"_chmod", object_chmod, METH_O, chmod_doc},
+    {"delete", object_delete, METH_NOARGS, delete_doc},
     {"_publish", object_publish, METH_O, publish_doc},
     {"_unpublish", object_unpublish, METH_NOARGS, unpublish_doc},
-    {"_seal", object_seal, METH_O, seal_doc},
-    {"_mmap", (PyCFunction)(void (*)(void))object_mmap, METH_FASTCALL, mmap_doc},
     {"_duplicate", object_duplicate, METH_NOARGS, duplicate_doc},
     {"_hand_over", object_hand_over, METH_NOARGS, hand_over_doc},
     {"__enter__", object_enter, METH_NOARGS, enter_doc},
     {"__exit__", (PyCFunction)(void (*)(void))object_exit, METH_FASTCALL, exit_doc},
+    {"__reduce_ex__", object_reduce_ex, METH_O, reduce_ex_doc},
     {"__reduce__", object_reduce, METH_NOARGS, reduce_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -869,7 +999,9 @@ static PyGetSetDef object_getset[] = {
     {"closed", object_get_closed, NULL, "Whether close() or detach() was called.", NULL},
     {"direction", object_get_direction, NULL, "\"input\" or \"io\".", NULL},
     {"size", object_get_size, NULL, "Bytes now.", NULL},
-    {"_seals", object_get_seals, NULL, "seals, as an int.", NULL},
+    {"seals", object_get_seals, NULL,
+     "The words of the seals that the object has.  One that can't be sealed has \"seal\".",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -878,8 +1010,13 @@ static PyMemberDef object_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(object_doc, "SharedMemoryObject(fd, name=None)\n--\n\n"
-                         "An open shared memory object; takes over the descriptor `fd`.");
+PyDoc_STRVAR(object_doc,
+             "SharedMemoryObject(fd, name=None)\n--\n\n"
+             "An open shared memory object; the constructor is make_shm().\n\n"
+             "A context manager that closes it.  memoryview(shm) maps the whole\n"
+             "object for as long as the view lives.  Dropping it without close() is\n"
+             "a ResourceWarning.\n\n"
+             "Source: the seed's shm, open-shm, closed-shm.");
 
 static PyType_Slot object_slots[] = {
     {Py_tp_doc, (void *)object_doc},
@@ -896,7 +1033,7 @@ static PyType_Slot object_slots[] = {
 };
 
 static PyType_Spec object_spec = {
-    .name = "posix_shm._shm.SharedMemoryObject",
+    .name = "posix_shm.SharedMemoryObject",
     .basicsize = sizeof(ShmObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = object_slots,

@@ -7,7 +7,44 @@
 
 #include "compat.h"
 
+/* The names of parameters and the words that arguments may be. */
+#define SHM_STRINGS(STRING)                                                                   \
+    STRING(addr)                                                                              \
+    STRING(advice)                                                                            \
+    STRING(create)                                                                            \
+    STRING(direction)                                                                         \
+    STRING(error)                                                                             \
+    STRING(flags)                                                                             \
+    STRING(gid)                                                                               \
+    STRING(guard)                                                                             \
+    STRING(if_does_not_exist)                                                                 \
+    STRING(if_exists)                                                                         \
+    STRING(input)                                                                             \
+    STRING(io)                                                                                \
+    STRING(length)                                                                            \
+    STRING(map)                                                                               \
+    STRING(name)                                                                              \
+    STRING(offset)                                                                            \
+    STRING(overwrite)                                                                         \
+    STRING(permission)                                                                        \
+    STRING(permissions)                                                                       \
+    STRING(protection)                                                                        \
+    STRING(protections)                                                                       \
+    STRING(seal)                                                                              \
+    STRING(shared)                                                                            \
+    STRING(size)                                                                              \
+    STRING(supersede)                                                                         \
+    STRING(truncate)                                                                          \
+    STRING(uid)                                                                               \
+    STRING(workers)                                                                           \
+    STRING(write)
+
+#define SHM_STRING_ID(string) SHM_STR_##string,
+typedef enum { SHM_STRINGS(SHM_STRING_ID) SHM_STRING_COUNT } shm_string;
+#undef SHM_STRING_ID
+
 typedef struct {
+    PyObject *strings[SHM_STRING_COUNT]; /* interned: a program's own are the same objects */
     PyObject *ShmError;
     PyObject *ShmExistsError;
     PyObject *ShmDoesNotExistError;

@@ -170,7 +170,7 @@ ON_MAPPINGS: dict[str, Callable[[Mapping, _Closes], object]] = {
     "set_slice": lambda mapping, number: _set_item(mapping, slice(number, 2), b"x"),
     "flush": lambda mapping, number: mapping.flush(number),
     "flush_length": lambda mapping, number: mapping.flush(0, number),
-    "advise": lambda mapping, number: mapping.advise("normal", number),  # type: ignore[arg-type]
+    "advise": lambda mapping, number: mapping.advise("normal", number),
     "populate": lambda mapping, number: mapping.populate(workers=number),
 }
 ON_OBJECTS: dict[str, Callable[[SharedMemoryObject, _Closes], object]] = {

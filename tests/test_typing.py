@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("mypy")
 
 PACKAGE = Path(posix_shm.__file__).parent
-SHM = "posix_shm._objects.SharedMemoryObject"
-MAPPING = "posix_shm._objects.Mapping"
+SHM = "posix_shm._shm.SharedMemoryObject"
+MAPPING = "posix_shm._shm.Mapping"
 BOTH = f"tuple[{SHM}, {MAPPING}]"
 
 # An expression, or the target of a `with`, and its type.

@@ -4,15 +4,17 @@ The upper stratum.  The bare system calls are in :mod:`posix_shm.ffi`.
 """
 
 from ._context import open_anonymous_shm_and_mmap, open_shm_and_mmap, opened_shm
-from ._objects import Mapping, SharedMemoryObject
-from ._open import is_open_shm, is_shm, make_shm, open_anonymous_shm, open_shm
+from ._open import is_open_shm, is_shm, make_shm, open_anonymous_shm
 from ._shm import (
+    Mapping,
     MmapError,
+    SharedMemoryObject,
     ShmDoesNotExistError,
     ShmError,
     ShmExistsError,
     ShmPermissionError,
     delete_shm,
+    open_shm,
 )
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ from ._show import blind_spots, details, listing, message, on_one_line, question
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._objects import SharedMemoryObject
+    from ._shm import SharedMemoryObject
     from ._survey import Survey
 
 PROGRAM = "posix-shm"

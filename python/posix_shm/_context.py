@@ -6,7 +6,8 @@ import errno
 import os
 
 from . import _shm
-from ._open import open_anonymous_reserving, open_prepared, open_shm, prepare_or_unpublish
+from ._open import open_anonymous_reserving, open_prepared, prepare_or_unpublish
+from ._shm import open_shm
 from ._words import bits
 
 TYPE_CHECKING = False
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
     from typing import overload
 
-    from ._flags import Flags
-    from ._objects import Mapping, SharedMemoryObject
-    from ._open import Direction, IfDoesNotExist, IfExists, Name
+    from ._shm import Mapping, SharedMemoryObject
+    from ._typing import Direction, Flags, IfDoesNotExist, IfExists, Name
 
     Prepare = Callable[[SharedMemoryObject], None]
 

@@ -15,10 +15,7 @@ from . import _shm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
-
-    Flags = int | str | Iterable[int | str]
-    Kind = Literal["open", "permission", "protection", "map", "seal", "advice"]
+    from ._typing import Flags, Kind
 
 
 class OpenFlag(IntFlag):
@@ -117,6 +114,11 @@ def _bits_of_one(kind: Kind, flag: int | str) -> int:
     except KeyError:
         right = [word.replace("_", "-") for word in WORDS[kind]]
         raise unknown_word(f"{kind} flag", flag, right) from None
+
+
+def seal_words(seals: int) -> frozenset[str]:
+    """The words of these seals."""
+    return frozenset(word.replace("_", "-") for word, bit in WORDS["seal"].items() if seals & bit)
 
 
 def unknown_word(what: str, word: object, right: Iterable[object]) -> ValueError:

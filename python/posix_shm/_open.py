@@ -1,4 +1,7 @@
-"""Opening, making and deleting objects: the words of Common Lisp's ``open`` over ``shm_open``."""
+"""Opening objects in several steps, and those without a name.
+
+:func:`posix_shm.open_shm` itself is in :mod:`posix_shm._shm`.
+"""
 
 from __future__ import annotations
 
@@ -6,171 +9,16 @@ import errno
 import os
 
 from . import _shm
-from ._objects import SharedMemoryObject
+from ._shm import SharedMemoryObject
 from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import EllipsisType
-    from typing import Literal, NoReturn, SupportsIndex, TypeGuard, overload
+    from typing import SupportsIndex, TypeGuard
 
-    from ._flags import Flags
-
-    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Direction = Literal["input", "io"]
-    IfExists = Literal["error", "overwrite", "truncate", "supersede"]
-    IfDoesNotExist = Literal["error", "create"]
-
-_ACCESS = {"input": _shm.O_RDONLY, "io": _shm.O_RDWR}
-_NEW = _shm.O_CREAT | _shm.O_EXCL
-_IF_EXISTS = ("error", "overwrite", "truncate", "supersede", None)
-_IF_DOES_NOT_EXIST = ("error", "create", None)
-
-
-def _default_if_does_not_exist(direction: str, if_exists: str | None) -> str:
-    if direction == "input" or if_exists in ("overwrite", "truncate"):
-        return "error"
-    return "create"
-
-
-def _plan(
-    direction: str, if_exists: str | None, if_does_not_exist: str | EllipsisType | None
-) -> tuple[int, bool, bool, bool]:
-    if if_does_not_exist is ...:
-        if_does_not_exist = _default_if_does_not_exist(direction, if_exists)
-    create = if_does_not_exist == "create"
-    oflag = _ACCESS[direction]
-    if create:
-        oflag |= _shm.O_CREAT
-        if if_exists in ("error", None):
-            oflag |= _shm.O_EXCL
-    if if_exists == "truncate":
-        oflag |= _shm.O_TRUNC
-    supersede = create and if_exists == "supersede"
-    none_if_exists = create and if_exists is None
-    none_if_missing = if_does_not_exist is None
-    return oflag, supersede, none_if_exists, none_if_missing
-
-
-def _check_words(direction: object, if_exists: object, if_does_not_exist: object) -> None:
-    """Say which of the words is wrong."""
-    from ._flags import unknown_word
-
-    for parameter, word, known in (
-        ("direction", direction, tuple(_ACCESS)),
-        ("if_exists", if_exists, _IF_EXISTS),
-        ("if_does_not_exist", if_does_not_exist, (*_IF_DOES_NOT_EXIST, ...)),
-    ):
-        if word is not None and word is not ... and not isinstance(word, str):
-            raise TypeError(f"{parameter} must be a word, not {word!r}")
-        if word not in known:
-            right = [word for word in known if word is not ...]
-            raise unknown_word(parameter, word, right)
-
-
-class _Plans(dict[tuple[object, object, object], tuple[int, bool, bool, bool]]):
-    """What three words come to, worked out once for every combination of them.
-
-    The flags of the system call, and what these can't say: whether to supersede, and whether the
-    result is ``None`` if the object exists and if it is missing.
-    """
-
-    def __missing__(self, words: tuple[object, object, object]) -> NoReturn:
-        _check_words(*words)
-        raise KeyError(words)
-
-
-_PLANS = _Plans(
-    ((direction, if_exists, if_does_not_exist), _plan(direction, if_exists, if_does_not_exist))
-    for direction in _ACCESS
-    for if_exists in _IF_EXISTS
-    for if_does_not_exist in (..., *_IF_DOES_NOT_EXIST)
-)
-
-
-if TYPE_CHECKING:
-
-    @overload
-    def open_shm(
-        name: Name,
-        *,
-        direction: Direction = ...,
-        if_exists: IfExists = ...,
-        if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
-        permissions: Flags = ...,
-        size: SupportsIndex | None = ...,
-    ) -> SharedMemoryObject: ...
-
-    @overload
-    def open_shm(
-        name: Name,
-        *,
-        direction: Direction = ...,
-        if_exists: IfExists | None = ...,
-        if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
-        permissions: Flags = ...,
-        size: SupportsIndex | None = ...,
-    ) -> SharedMemoryObject | None: ...
-
-
-def open_shm(
-    name: Name,
-    *,
-    direction: Direction = "input",
-    if_exists: IfExists | None = "overwrite",
-    if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
-    permissions: Flags = 0o600,
-    size: SupportsIndex | None = None,
-) -> SharedMemoryObject | None:
-    """Open a shared memory object, and make it if need be.
-
-    :param name: ``str``, ``bytes`` or path; a slash in front is added where it is missing.
-    :param direction: "input" to read, "io" to read and write.
-    :param if_exists: what to do with an object that exists: "overwrite" opens it as it is,
-        "truncate" empties it.  If the call may create one, also: "error" raises, ``None`` returns
-        ``None``, "supersede" gives the name to a new object and leaves the old one to those who
-        have it.
-    :param if_does_not_exist: "error" raises, "create" makes an empty object, ``None`` returns
-        ``None``.  The default is "error" if the direction is "input" or ``if_exists`` is
-        "overwrite" or "truncate", and "create" otherwise.
-    :param permissions: of an object that the call creates, less the umask: an ``int``, or words
-        such as "user-read", "group-all", "roth".
-    :param size: bytes of an object that the call creates or truncates.  Nobody can open it shorter
-        (on Linux), and its memory is reserved.  ``None`` leaves it empty.
-    :returns: a :class:`SharedMemoryObject`, or ``None`` where a parameter says so.
-    :raises ShmExistsError: if ``if_exists`` is "error" and the object exists.
-    :raises ShmDoesNotExistError: if ``if_does_not_exist`` is "error" and it does not.
-    :raises ShmPermissionError: if the system does not allow it.
-    :raises ShmError: EINVAL or ENAMETOOLONG for a name that no object can have, ENOSPC if there is
-        no room for ``size`` bytes, and for anything else that the system reports.
-    :raises ValueError: for an unknown word, or a NUL in the name.
-
-    Source: ``shm_open``; the seed's *open-shm*.
-    """
-    oflag, supersede, none_if_exists, none_if_missing = _PLANS[
-        direction, if_exists, if_does_not_exist
-    ]
-    mode = bits("permission", permissions)
-    try:
-        if size is None and not supersede:
-            return _shm.open_shm(SharedMemoryObject, name, oflag, mode)
-        make = _shm.supersede_shm if supersede else _shm.publish_shm
-        return make(SharedMemoryObject, name, oflag, mode, 0 if size is None else size, True)
-    except _shm.ShmExistsError:
-        if not none_if_exists:
-            raise
-    except _shm.ShmDoesNotExistError as error:
-        if not none_if_missing:
-            _add_hint(error, if_does_not_exist)
-            raise
-    return None
-
-
-def _add_hint(error: _shm.ShmDoesNotExistError, if_does_not_exist: object) -> None:
-    """Tell who left the parameter alone that it is what decides."""
-    if if_does_not_exist is ...:
-        error.add_note('if_does_not_exist="create" makes the object')
+    from ._typing import Direction, Flags, IfDoesNotExist, IfExists, Name
 
 
 def open_prepared(
@@ -188,20 +36,21 @@ def open_prepared(
 
     An object that supersedes another gets the name when it is prepared.
     """
-    oflag, supersede, none_if_exists, none_if_missing = _PLANS[
+    oflag, supersede, none_if_exists, none_if_missing = _shm._way_to_open(
         direction, if_exists, if_does_not_exist
-    ]
-    new = (SharedMemoryObject, name, oflag, bits("permission", permissions), size, reserve)
+    )
+    new = (name, oflag, bits("permission", permissions), size, reserve)
     try:
         if supersede:
             return _supersede_prepared(new, prepare)
-        shm = _shm.publish_shm(*new)
+        shm = _shm._publish_shm(*new)
     except _shm.ShmExistsError:
         if not none_if_exists:
             raise
     except _shm.ShmDoesNotExistError as error:
         if not none_if_missing:
-            _add_hint(error, if_does_not_exist)
+            if if_does_not_exist is ...:
+                error.add_note('if_does_not_exist="create" makes the object')
             raise
     else:
         return prepare_or_unpublish(shm, prepare)
@@ -209,15 +58,15 @@ def open_prepared(
 
 
 def _supersede_prepared(
-    new: tuple[type[SharedMemoryObject], Name, int, int, int, bool],
+    new: tuple[Name, int, int, int, bool],
     prepare: Callable[[SharedMemoryObject], None],
 ) -> SharedMemoryObject:
     try:
-        shm = _shm.draft_shm(*new, True)
+        shm = _shm._draft_shm(*new, True)
     except _shm.ShmError as error:
         if error.errno != errno.ENOTSUP:
             raise
-        return prepare_or_unpublish(_shm.supersede_shm(*new), prepare)
+        return prepare_or_unpublish(_shm._supersede_shm(*new), prepare)
     try:
         prepare(shm)
         shm._publish(True)
@@ -289,30 +138,16 @@ def open_anonymous_reserving(
     reserve: bool,
 ) -> SharedMemoryObject:
     """:func:`open_anonymous_shm`, where the memory of ``size`` bytes need not be reserved."""
-    try:
-        oflag = _ACCESS[direction]
-    except (KeyError, TypeError):
-        _check_words(direction, None, None)
-        raise
+    oflag, *_ = _shm._way_to_open(direction, "error", "create")
     mode = bits("permission", permissions)
     length = 0 if size is None else size
     if sealable or huge_pages:
         page_size = _check_page_size(huge_pages)
-        return _shm.make_memfd(
-            SharedMemoryObject,
-            None,
-            _shm.O_RDWR | _NEW,
-            mode,
-            length,
-            reserve,
-            sealable,
-            page_size,
-        )
+        oflag, *_ = _shm._way_to_open("io", "error", "create")
+        return _shm._make_memfd(None, oflag, mode, length, reserve, sealable, page_size)
     for _ in range(attempts):
         try:
-            return _shm.make_nameless_shm(
-                SharedMemoryObject, fresh_name(), oflag | _NEW, mode, length, reserve
-            )
+            return _shm._make_nameless_shm(fresh_name(), oflag, mode, length, reserve)
         except _shm.ShmExistsError:
             pass
     error = _shm.ShmExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -348,9 +183,9 @@ def make_shm(fd: SupportsIndex, name: Name | None = None) -> SharedMemoryObject:
 
 def is_shm(obj: object) -> TypeGuard[SharedMemoryObject]:
     """Whether this is a shared memory object, open or closed.  Source: the seed's *shm-p*."""
-    return isinstance(obj, _shm.SharedMemoryObject)
+    return isinstance(obj, SharedMemoryObject)
 
 
 def is_open_shm(obj: object) -> TypeGuard[SharedMemoryObject]:
     """Whether this is an open shared memory object.  Source: the seed's *open-shm-p*."""
-    return isinstance(obj, _shm.SharedMemoryObject) and not obj.closed
+    return isinstance(obj, SharedMemoryObject) and not obj.closed

@@ -15,7 +15,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from . import delete_shm
-from ._open import open_shm
+from ._shm import open_shm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

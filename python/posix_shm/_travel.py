@@ -29,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Never, Protocol, TypeVar
 
+    from ._typing import Direction
+
     Shm = TypeVar("Shm", bound=_shm.SharedMemoryObject)
     Identity = tuple[int, int]
 
@@ -262,7 +264,7 @@ def _disembark(anchored: partial[object], shm: Shm) -> Shm:
 
 
 def _arrive(
-    kind: type[Shm], name: str | None, direction: str, identity: Identity, way: Way
+    kind: type[Shm], name: str | None, direction: Direction, identity: Identity, way: Way
 ) -> Shm:
     """What a passenger becomes where it is unpickled.
 
@@ -301,16 +303,14 @@ def _made(kind: type[Shm], fd: int, name: str | None) -> Shm:
     return _shm.SharedMemoryObject.__new__(kind, fd, name)
 
 
-def _opened(kind: type[Shm], name: str, direction: str, identity: Identity) -> Shm | None:
+def _opened(kind: type[Shm], name: str, direction: Direction, identity: Identity) -> Shm | None:
     """Open the object by its name, if the name still is that object's."""
     try:
-        shm = _shm.open_shm(kind, name, _shm.O_RDONLY if direction == "input" else _shm.O_RDWR, 0)
+        found = _shm.open_shm(name, direction=direction)
     except _shm.ShmError:
         return None
-    if _identity(shm) == identity:
-        return shm
-    shm.close()
-    return None
+    with found:
+        return _made(kind, found.detach(), name) if _identity(found) == identity else None
 
 
 def _identity(shm: _shm.SharedMemoryObject) -> Identity:

@@ -6,7 +6,7 @@ from . import _shm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._flags import Flags, Kind
+    from ._typing import Flags, Kind
 
 # Each word is looked up once.  The one that is a default is known from the start, so that the
 # tables, which need the enum module, are not loaded for it.

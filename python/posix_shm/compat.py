@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from ._open import fresh_name, open_shm
-from ._shm import delete_shm
+from ._open import fresh_name
+from ._shm import delete_shm, open_shm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ._objects import SharedMemoryObject
+    from ._shm import SharedMemoryObject
 
 __all__ = ["SharedMemory"]
 

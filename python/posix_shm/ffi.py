@@ -53,8 +53,7 @@ from ._words import bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._flags import Flags
-    from ._open import Name
+    from ._typing import Flags, Name
 
 __all__ = [
     "MAP_ANONYMOUS",

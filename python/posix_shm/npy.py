@@ -21,8 +21,7 @@ from numpy.lib import format as npy_format
 
 from . import _shm
 from ._flags import unknown_word
-from ._objects import SharedMemoryObject
-from ._open import open_shm
+from ._shm import open_shm
 from ._words import bits
 
 if TYPE_CHECKING:
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ._flags import Flags
-    from ._objects import Mapping
-    from ._open import Name
+    from ._shm import Mapping, SharedMemoryObject
+    from ._typing import Flags, Name
 
 __all__ = ["attach", "create", "save"]
 
@@ -246,9 +244,7 @@ def _publish(
     oflag = _shm.O_RDWR | _shm.O_CREAT | (0 if supersede else _shm.O_EXCL)
     mode = bits("permission", permissions)
     try:
-        with _shm.draft_shm(
-            SharedMemoryObject, name, oflag, mode, layout.end, True, supersede
-        ) as shm:
+        with _shm._draft_shm(name, oflag, mode, layout.end, True, supersede) as shm:
             array = _fill(shm, header, layout, source)
             shm._publish(supersede)
             return array

@@ -5,14 +5,14 @@ Through the queues, pipes and pools of multiprocessing they travel by themselves
 
 from __future__ import annotations
 
-from . import _shm, _travel
-from ._objects import SharedMemoryObject
+from . import _travel
+from ._shm import SharedMemoryObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
-    from ._open import Name
+    from ._typing import Name
 
 __all__ = ["recv_shm", "send_shm"]
 
@@ -24,7 +24,7 @@ def _check(sock: socket) -> None:
         raise ValueError(f"descriptors travel over AF_UNIX sockets only, not {sock.family!r}")
 
 
-def send_shm(sock: socket, shm: _shm.SharedMemoryObject) -> None:
+def send_shm(sock: socket, shm: SharedMemoryObject) -> None:
     """Send an object over a socket: one zero byte, with a descriptor of it.
 
     The message holds the object: the sender may close it, and delete its name, at once.
@@ -38,7 +38,7 @@ def send_shm(sock: socket, shm: _shm.SharedMemoryObject) -> None:
     Source: ``sendmsg`` with ``SCM_RIGHTS``.
     """
     _check(sock)
-    if not isinstance(shm, _shm.SharedMemoryObject):
+    if not isinstance(shm, SharedMemoryObject):
         raise TypeError(f"a shared memory object is needed, not {shm!r}")
     _travel.send(sock, shm)
 
