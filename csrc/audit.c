@@ -18,10 +18,10 @@ shm_audit_init(shm_state *state)
                : -1;
 }
 
-/* Consumes what sys.audit returned. */
 static int
-result(PyObject *none)
+audit(shm_state *state, PyObject *const *event, Py_ssize_t count)
 {
+    PyObject *none = shm_vectorcall(state->sys_audit, event, count);
     Py_XDECREF(none);
     return none == NULL ? -1 : 0;
 }
@@ -31,20 +31,20 @@ shm_audit_open(shm_state *state, PyObject *name, int oflag, mode_t mode)
 {
     PyObject *oflag_object = PyLong_FromLong(oflag);
     PyObject *mode_object = PyLong_FromLong((long)mode);
-    PyObject *none = oflag_object == NULL || mode_object == NULL
-                         ? NULL
-                         : PyObject_CallFunctionObjArgs(state->sys_audit, state->event_open,
-                                                        name, oflag_object, mode_object, NULL);
+    PyObject *event[] = {state->event_open, name, oflag_object, mode_object};
+    int result = oflag_object == NULL || mode_object == NULL
+                     ? -1
+                     : audit(state, event, Py_ARRAY_LENGTH(event));
     Py_XDECREF(oflag_object);
     Py_XDECREF(mode_object);
-    return result(none);
+    return result;
 }
 
 int
 shm_audit_unlink(shm_state *state, PyObject *name)
 {
-    return result(
-        PyObject_CallFunctionObjArgs(state->sys_audit, state->event_unlink, name, NULL));
+    PyObject *event[] = {state->event_unlink, name};
+    return audit(state, event, Py_ARRAY_LENGTH(event));
 }
 
 int
@@ -53,12 +53,11 @@ shm_audit_mmap(shm_state *state, PyObject *what, PyObject *length, int prot, int
 {
     PyObject *prot_object = PyLong_FromLong(prot);
     PyObject *flags_object = PyLong_FromLong(flags);
-    PyObject *none =
-        prot_object == NULL || flags_object == NULL
-            ? NULL
-            : PyObject_CallFunctionObjArgs(state->sys_audit, state->event_mmap, what, length,
-                                           prot_object, flags_object, offset, NULL);
+    PyObject *event[] = {state->event_mmap, what, length, prot_object, flags_object, offset};
+    int result = prot_object == NULL || flags_object == NULL
+                     ? -1
+                     : audit(state, event, Py_ARRAY_LENGTH(event));
     Py_XDECREF(prot_object);
     Py_XDECREF(flags_object);
-    return result(none);
+    return result;
 }

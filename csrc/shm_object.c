@@ -634,9 +634,11 @@ object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     shm_state *state = self->state;
     enum { LENGTH, ADDR, PROTECTIONS, FLAGS, OFFSET, GUARD, COUNT };
     PyObject *values[COUNT] = {
-        [LENGTH] = Py_None,      [ADDR] = state->zero,
-        [PROTECTIONS] = Py_None, [FLAGS] = state->strings[SHM_STR_shared],
-        [OFFSET] = state->zero,  [GUARD] = Py_False,
+        [LENGTH] = Py_None,
+        [PROTECTIONS] = Py_None,
+        [FLAGS] = state->strings[SHM_STR_shared],
+        [OFFSET] = state->zero,
+        [GUARD] = Py_False,
     };
     shm_mapping_request request = {
         .name = self->name,
@@ -645,7 +647,7 @@ object_mmap(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     int guard;
     if (shm_bind(state, &MMAP, args, nargs, kwnames, values) < 0 ||
         shm_extent_from(values[OFFSET], values[LENGTH], &request.extent) < 0 ||
-        shm_address_from(values[ADDR], &request.addr) < 0 ||
+        (values[ADDR] != NULL && shm_address_from(values[ADDR], &request.addr) < 0) ||
         (values[PROTECTIONS] != Py_None &&
          shm_flags_from(state, SHM_STR_protection, values[PROTECTIONS], &request.prot) < 0) ||
         shm_flags_from(state, SHM_STR_map, values[FLAGS], &request.flags) < 0 ||

@@ -1,6 +1,7 @@
 #include "syscalls.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,9 +242,7 @@ shm_sys_close(int fd)
 int
 shm_sys_fstat(int fd, struct stat *st)
 {
-    int error;
-    CALL(error, fstat(fd, st) < 0);
-    return error;
+    return fstat(fd, st) < 0 ? errno : 0;
 }
 
 int
@@ -460,7 +459,13 @@ shm_sys_memory_bytes(unsigned long long *bytes)
 size_t
 shm_sys_page_size(void)
 {
-    return (size_t)sysconf(_SC_PAGESIZE);
+    static atomic_size_t page_size;
+    size_t known = atomic_load_explicit(&page_size, memory_order_relaxed);
+    if (known == 0) {
+        known = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&page_size, known, memory_order_relaxed);
+    }
+    return known;
 }
 
 size_t

@@ -41,6 +41,7 @@ int shm_sys_reopen_read_only(int fd, int *new_fd);
 
 /* Never repeated: after EINTR the descriptor is closed all the same. */
 int shm_sys_close(int fd);
+/* Keeps the GIL: of what is in memory this is known at once. */
 int shm_sys_fstat(int fd, struct stat *st);
 int shm_sys_fchmod(int fd, mode_t mode);
 int shm_sys_fchown(int fd, uid_t owner, gid_t group);
