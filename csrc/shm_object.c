@@ -50,7 +50,7 @@ typedef struct {
 static PyObject *
 new_of_type(shm_state *state, PyTypeObject *type, PyObject *name)
 {
-    ShmObject *self = (ShmObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    ShmObject *self = (ShmObject *)PyType_GenericAlloc(type, 0);
     if (self == NULL) {
         return NULL;
     }

@@ -35,6 +35,10 @@
         }                                                                                     \
     } while ((error) == EINTR)
 
+/* Mapping and unmapping this many bytes takes no longer than to let the GIL go
+   and to get it back.  The interpreter keeps it for its own arenas, too. */
+#define BRIEF ((size_t)1 << 20)
+
 /* ---- objects and their names ----------------------------------------- */
 
 int
@@ -492,7 +496,13 @@ shm_sys_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offse
 {
     int error;
     void *mapped;
-    CALL(error, (mapped = mmap(addr, length, prot, flags, fd, offset)) == MAP_FAILED);
+    if (length <= BRIEF && !(flags & (MAP_POPULATE | MAP_LOCKED))) {
+        mapped = mmap(addr, length, prot, flags, fd, offset);
+        error = mapped == MAP_FAILED ? errno : 0;
+    }
+    else {
+        CALL(error, (mapped = mmap(addr, length, prot, flags, fd, offset)) == MAP_FAILED);
+    }
     if (error == 0) {
         *pages = mapped;
     }
@@ -503,6 +513,9 @@ int
 shm_sys_munmap(void *addr, size_t length)
 {
     int error;
+    if (length <= BRIEF) {
+        return munmap(addr, length) < 0 ? errno : 0;
+    }
     CALL_ONCE(error, munmap(addr, length) < 0);
     return error;
 }
