@@ -209,11 +209,24 @@ shm_bind(const shm_state *state, const shm_signature *signature, PyObject *const
 
 /* ---- numbers ---------------------------------------------------------- */
 
+int
+shm_index_from(PyObject *arg, PyObject *overflow, Py_ssize_t *value)
+{
+    if (PyLong_CheckExact(arg)) {
+        *value = PyLong_AsSsize_t(arg);
+        if (*value != -1 || !PyErr_Occurred()) {
+            return 0;
+        }
+        PyErr_Clear();
+    }
+    *value = PyNumber_AsSsize_t(arg, overflow);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 static int
 clipped_from(PyObject *arg, Py_ssize_t *value)
 {
-    *value = PyNumber_AsSsize_t(arg, NULL);
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+    return shm_index_from(arg, NULL, value);
 }
 
 /* Any int, as the widest C type. */

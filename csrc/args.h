@@ -43,6 +43,10 @@ typedef struct {
 int shm_bind(const shm_state *, const shm_signature *, PyObject *const *args, Py_ssize_t nargs,
              PyObject *kwnames, PyObject **values);
 
+/* PyNumber_AsSsize_t, which costs more for what most arguments are: ints that
+   fit. */
+int shm_index_from(PyObject *arg, PyObject *overflow, Py_ssize_t *value);
+
 /* An int; OverflowError if the C type can't hold it. */
 int shm_int_from(PyObject *arg, int *value);
 int shm_mode_from(PyObject *arg, mode_t *mode);

@@ -515,21 +515,6 @@ mapping_length(PyObject *op)
     return self->length;
 }
 
-/* Most indices are ints that fit; the rest goes the long way. */
-static int
-index_from(PyObject *key, Py_ssize_t *index)
-{
-    if (PyLong_CheckExact(key)) {
-        *index = PyLong_AsSsize_t(key);
-        if (*index != -1 || !PyErr_Occurred()) {
-            return 0;
-        }
-        PyErr_Clear();
-    }
-    *index = PyNumber_AsSsize_t(key, PyExc_IndexError);
-    return *index == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
 /* The position that an index means that may count from the end. */
 static Py_ssize_t
 position(MappingObject *self, Py_ssize_t index)
@@ -612,7 +597,7 @@ mapping_subscript(PyObject *op, PyObject *key)
     }
     if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
         Py_ssize_t index;
-        if (index_from(key, &index) < 0) {
+        if (shm_index_from(key, PyExc_IndexError, &index) < 0) {
             return NULL;
         }
         return mapping_item(op, position(self, index));
@@ -720,7 +705,7 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
     }
     if (PyLong_CheckExact(key) || PyIndex_Check(key)) {
         Py_ssize_t index;
-        if (index_from(key, &index) < 0) {
+        if (shm_index_from(key, PyExc_IndexError, &index) < 0) {
             return -1;
         }
         return assign_item(self, position(self, index), value);
