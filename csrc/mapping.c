@@ -410,11 +410,12 @@ end_call(MappingObject *self, int error)
 
 /* ---- the buffer protocol ---------------------------------------------- */
 
-/* PyBuffer_FillInfo, which by itself would cost a tenth of a memoryview(). */
+/* What PyBuffer_FillInfo does, without the call. */
 static int
 fill_view(MappingObject *self, Py_buffer *view, int flags)
 {
-    if (flags & PyBUF_WRITABLE && !is_writable(self)) {
+    bool readonly = !is_writable(self);
+    if (flags & PyBUF_WRITABLE && readonly) {
         PyErr_SetString(PyExc_BufferError, "the mapping is read-only");
         return -1;
     }
@@ -423,12 +424,15 @@ fill_view(MappingObject *self, Py_buffer *view, int flags)
         .obj = Py_NewRef((PyObject *)self),
         .len = self->length,
         .itemsize = 1,
-        .readonly = !is_writable(self),
+        .readonly = readonly,
         .ndim = 1,
         .format = flags & PyBUF_FORMAT ? "B" : NULL,
         .shape = flags & PyBUF_ND ? &view->len : NULL,
         .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? &view->itemsize : NULL,
     };
+    if (!atomic_load(&self->exported)) {
+        atomic_store(&self->exported, true);
+    }
     return 0;
 }
 
@@ -440,16 +444,11 @@ mapping_getbuffer(PyObject *op, Py_buffer *view, int flags)
     if (take(self) < 0) {
         return -1;
     }
-    if (check_access(self) == 0) {
-        if (!atomic_load(&self->exported)) {
-            atomic_store(&self->exported, true);
-        }
-        if (fill_view(self, view, flags) == 0) {
-            return 0;
-        }
+    if (check_access(self) < 0 || fill_view(self, view, flags) < 0) {
+        give_back(self);
+        return -1;
     }
-    give_back(self);
-    return -1;
+    return 0;
 }
 
 static void
