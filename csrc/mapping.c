@@ -633,22 +633,6 @@ assign_item(MappingObject *self, Py_ssize_t index, PyObject *value)
     return result;
 }
 
-/* `from` is not part of the mapping, or `step` is 1. */
-static int
-assign_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t count, Py_ssize_t step,
-             const char *from)
-{
-    if (take_to_move(self, count) < 0) {
-        return -1;
-    }
-    int result = check_writable(self);
-    if (result == 0) {
-        move(first_byte(self) + start, step, from, 1, count);
-    }
-    give_back_moved(self, count);
-    return result;
-}
-
 /* Whether two ranges of addresses have any in common. */
 static bool
 overlap(const char *a, Py_ssize_t a_length, const char *b, Py_ssize_t b_length)
@@ -657,12 +641,12 @@ overlap(const char *a, Py_ssize_t a_length, const char *b, Py_ssize_t b_length)
            (uintptr_t)b < (uintptr_t)a + (size_t)a_length;
 }
 
+/* For the holder of a lease. */
 static int
-assign_bytes_to_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step,
-                      const Py_buffer *source)
+write_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t count, Py_ssize_t step,
+            const Py_buffer *source)
 {
-    Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
-    if (!is_open(self) || check_writable(self) < 0) {
+    if (check_writable(self) < 0) {
         return -1;
     }
     if (source->len != count) {
@@ -671,15 +655,30 @@ assign_bytes_to_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py
                      source->len);
         return -1;
     }
+    char *to = first_byte(self) + start;
     if (step == 1 || !overlap(source->buf, count, first_byte(self), self->length)) {
-        return assign_slice(self, start, count, step, source->buf);
+        move(to, step, source->buf, 1, count);
+        return 0;
     }
     PyObject *bytes = PyBytes_FromStringAndSize(source->buf, count);
     if (bytes == NULL) {
         return -1;
     }
-    int result = assign_slice(self, start, count, step, PyBytes_AsString(bytes));
+    move(to, step, PyBytes_AsString(bytes), 1, count);
     Py_DECREF(bytes);
+    return 0;
+}
+
+static int
+assign_slice(MappingObject *self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t step,
+             const Py_buffer *source)
+{
+    Py_ssize_t count = PySlice_AdjustIndices(self->length, &start, &stop, step);
+    if (take_to_move(self, count) < 0) {
+        return -1;
+    }
+    int result = write_slice(self, start, count, step, source);
+    give_back_moved(self, count);
     return result;
 }
 
@@ -698,7 +697,7 @@ mapping_ass_subscript(PyObject *op, PyObject *key, PyObject *value)
             PyObject_GetBuffer(value, &source, PyBUF_SIMPLE) < 0) {
             return -1;
         }
-        int result = assign_bytes_to_slice(self, start, stop, step, &source);
+        int result = assign_slice(self, start, stop, step, &source);
         PyBuffer_Release(&source);
         return result;
     }
