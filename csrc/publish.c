@@ -147,16 +147,16 @@ publish_in_steps(const shm_blueprint *plan, int *fd)
 
 /* Spares the memory of a large object that can't have its name. */
 static bool
-is_taken(const char *path)
+is_in_vain(const shm_blueprint *plan)
 {
     struct stat st;
-    return shm_sys_stat(path, &st) == 0;
+    return shm_is_large(plan->size) && shm_sys_stat(plan->path, &st) == 0;
 }
 
 static int
 publish_new(const shm_blueprint *plan, int *fd)
 {
-    if (is_taken(plan->path)) {
+    if (is_in_vain(plan)) {
         return EEXIST;
     }
     int error = publish_in_one_step(plan, shm_sys_link, fd);
@@ -289,7 +289,7 @@ shm_supersede(const shm_blueprint *plan, int *fd)
 int
 shm_draft(const shm_blueprint *plan, bool supersede, int *fd)
 {
-    if (!supersede && is_taken(plan->path)) {
+    if (!supersede && is_in_vain(plan)) {
         return EEXIST;
     }
     int drafted;

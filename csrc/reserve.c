@@ -8,6 +8,12 @@
    and over still gets somewhere. */
 #define PIECE ((off_t)64 << 20)
 
+bool
+shm_is_large(off_t size)
+{
+    return size > (off_t)1 << 20;
+}
+
 /* Whether there is surely too little memory.  Then nothing is even tried: on
    its way to failure the attempt would take what others need. */
 static int
@@ -55,7 +61,7 @@ shm_reserve(int fd, off_t size)
     if (size < 0) {
         return EINVAL;
     }
-    if (is_hopeless(fd, &st, size)) {
+    if (shm_is_large(size) && is_hopeless(fd, &st, size)) {
         return ENOSPC;
     }
     off_t done = 0;
