@@ -142,7 +142,7 @@ def _run_command(
     command: list[str], dev_shm: int | None, mount_options: str = "mode=1777"
 ) -> subprocess.CompletedProcess[str]:
     if dev_shm is not None:
-        command = [*_namespace(), *_mounted(dev_shm, mount_options, command)]
+        command = [*namespace(), *_mounted(dev_shm, mount_options, command)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
@@ -154,7 +154,7 @@ def _assert_success(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @functools.cache
-def _namespace() -> tuple[str, ...]:
+def namespace() -> tuple[str, ...]:
     """The command that enters a mount namespace of its own; skips the test where none may."""
     for command in (("unshare", "--mount"), ("unshare", "--map-root-user", "--mount")):
         try:

@@ -3,7 +3,8 @@
 Every ``python`` block of README.md and docs/*.md is a program of its own, which must run and print
 no error.  Names of objects in them begin with ``my-``, so that they can be made unique here.  A
 block that needs a package beyond those of the tests has a comment on the line before it:
-``<!-- needs: pyarrow -->``.
+``<!-- needs: pyarrow -->``.  A block that is a file with a name is part of something larger, which
+another test runs (test_cookbook.py).
 
 In the references, a fence without a language that follows a heading is a signature, and must be
 that of the code.
@@ -18,67 +19,37 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from enum import IntFlag
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import posix_shm
 import pytest
 
-from .support import PREFIX, ROOT, run_python
+from .pages import Block, blocks_of, headings_of, made_unique, prose_of, shared_names
+from .support import ROOT, run_python
 
 API = ROOT / "docs" / "api-reference.md"
 FFI = ROOT / "docs" / "ffi-reference.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 
-FENCE = re.compile(
-    r"^(?:<!-- needs: (?P<needs>[\w, ]+) -->\n)?```(?P<language>\S*)\n(?P<source>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
-HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
-class Block(NamedTuple):
-    """A fenced block of a page."""
-
-    page: Path
-    line: int
-    language: str
-    source: str
-    needs: list[str]
-
-
-def blocks_of(page: Path) -> list[Block]:
-    """The fenced blocks of a page, in order."""
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(
-            page,
-            text.count("\n", 0, match.start()) + 1,
-            match["language"],
-            match["source"],
-            re.findall(r"\w+", match["needs"] or ""),
-        )
-        for match in FENCE.finditer(text)
-    ]
-
-
-EXAMPLES = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
+EXAMPLES = [
+    block
+    for page in PAGES
+    for block in blocks_of(page)
+    if block.language == "python" and block.file is None
+]
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: f"{block.page.name}:{block.line}")
 def test_each_example_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
-    opened = re.findall(r"_shm\w*\(\s*f?[\"']/?([^\"']*)", block.source)
-    assert [name for name in opened if not name.startswith("my-")] == []
-    for package in block.needs:
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    assert [name for name in shared_names(block.source) if not name.startswith("my-")] == []
+    block.skip_without_needs()
     example = tmp_path / "example.py"
-    example.write_text(
-        re.sub(r"(?<=[\"'/])my-", f"{PREFIX[1:]}my-", block.source), encoding="utf-8"
-    )
+    example.write_text(made_unique(block.source), encoding="utf-8")
     # By its path, so that multiprocessing finds it in a second process.
     done = run_python(
         "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')",
@@ -100,16 +71,6 @@ def test_readme_begins_with_one_command_for_the_demo_and_one_for_the_tests() -> 
 
 
 # ---- the references ------------------------------------------------------
-
-
-def prose_of(page: Path) -> str:
-    """A page without its fenced blocks."""
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
-
-
-def headings_of(page: Path) -> str:
-    """The headings of a page, a line each."""
-    return "\n".join(HEADING.findall(prose_of(page)))
 
 
 def public_members(kind: type) -> Iterator[tuple[str, object]]:
@@ -144,7 +105,7 @@ def ffi_names() -> dict[str, object]:
 
 @pytest.mark.parametrize("name", public_names())
 def test_each_public_name_has_a_heading_in_the_api_reference(name: str) -> None:
-    assert re.search(rf"`{re.escape(name)}`", headings_of(API))
+    assert re.search(rf"`{re.escape(name)}`", "\n".join(headings_of(API)))
 
 
 @pytest.mark.parametrize("name", ffi_names())
@@ -216,8 +177,7 @@ def test_each_signature_in_a_reference_is_that_of_the_code(
 def anchors_of(page: Path) -> set[str]:
     """What the headings of a page are called in links to it, as GitHub does it."""
     return {
-        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in headings_of(page).splitlines()
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings_of(page)
     }
 
 
