@@ -101,7 +101,9 @@ set_error(PyObject *type, int error, PyObject *name, PyObject *note)
 {
     PyObject *message = NULL;
     PyObject *exception = NULL;
-    if (error < 0) { /* SHM_INTERRUPTED: the handler's exception is set */
+    /* SHM_INTERRUPTED: the handler's exception is set; or making the note has
+       failed. */
+    if (error < 0 || PyErr_Occurred()) {
         goto done;
     }
     message = PyUnicode_DecodeLocale(strerror(error), "surrogateescape");

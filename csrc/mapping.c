@@ -208,8 +208,8 @@ input_note(void)
                                 "writing");
 }
 
-static PyObject *
-note_for_mmap(int error, int fd, int prot, int flags)
+PyObject *
+shm_mmap_note(int error, int fd, int prot, int flags)
 {
     int access;
     if (flags & MAP_FIXED && error == EEXIST) {
@@ -225,6 +225,10 @@ note_for_mmap(int error, int fd, int prot, int flags)
     if ((error == EACCES || error == EPERM) && prot & PROT_WRITE &&
         shm_sys_access_mode(fd, &access) == 0 && access == O_RDONLY) {
         return input_note();
+    }
+    if (error == EPERM && shm_sys_is_sealed_against_writing(fd)) {
+        return PyUnicode_FromString("the object is sealed against writing; "
+                                    "mmap(protections=\"read\") maps it");
     }
     return shm_room_note(error, fd);
 }
@@ -264,7 +268,7 @@ shm_mapping_new(shm_state *state, int fd, const shm_mapping_request *request)
                               &self->faulted, &self->guard);
     }
     if (error != 0) {
-        PyObject *note = note_for_mmap(error, fd, request->prot, request->flags);
+        PyObject *note = shm_mmap_note(error, fd, request->prot, request->flags);
         shm_set_mmap_error(state, error, request->name, note);
         Py_DECREF(self);
         return NULL;

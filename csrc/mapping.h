@@ -20,6 +20,10 @@ typedef struct {
     bool guard;
 } shm_mapping_request;
 
+/* What to tell a user to whom the system refuses a mapping: a new reference or
+   NULL. */
+PyObject *shm_mmap_note(int error, int fd, int prot, int flags);
+
 /* A new mapping of what `fd` refers to.  Needs `fd` no longer than the call
    lasts. */
 PyObject *shm_mapping_new(shm_state *, int fd, const shm_mapping_request *);

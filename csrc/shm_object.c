@@ -876,6 +876,20 @@ roomy(size_t span, size_t page_size)
     return room;
 }
 
+/* Maps the whole object at new addresses, which have `p->span` bytes. */
+static int
+map_new_place(ShmObject *self, place *p, size_t span, int prot)
+{
+    int error = shm_sys_mmap(NULL, p->span, prot, MAP_SHARED, self->fd, 0, &p->pages);
+    if (error == 0 && p->span > span) {
+        error = shm_sys_bury((char *)p->pages + span, p->span - span);
+        if (error != 0) {
+            (void)shm_sys_munmap(p->pages, p->span);
+        }
+    }
+    return error;
+}
+
 static int
 make_place(ShmObject *self, size_t span, size_t page_size, int prot, place **made)
 {
@@ -884,12 +898,10 @@ make_place(ShmObject *self, size_t span, size_t page_size, int prot, place **mad
         return ENOMEM;
     }
     p->span = roomy(span, page_size);
-    int error = shm_sys_mmap(NULL, p->span, prot, MAP_SHARED, self->fd, 0, &p->pages);
-    if (error == 0 && p->span > span) {
-        error = shm_sys_bury((char *)p->pages + span, p->span - span);
-        if (error != 0) {
-            (void)shm_sys_munmap(p->pages, p->span);
-        }
+    int error = map_new_place(self, p, span, prot);
+    if (error == ENOMEM && p->span > span) {
+        p->span = span;
+        error = map_new_place(self, p, span, prot);
     }
     if (error != 0) {
         PyMem_Free(p);
@@ -897,6 +909,19 @@ make_place(ShmObject *self, size_t span, size_t page_size, int prot, place **mad
     }
     *made = p;
     return 0;
+}
+
+/* Mapping the object there has failed.  The kernel may have taken the zeros
+   away by then, and others may have come; such a place is ours no more. */
+static void
+recover_place(ShmObject *self, place *p, size_t span)
+{
+    if (shm_sys_bury_in_gap(p->pages, span) == 0) {
+        give_place_back(self, p);
+    }
+    else {
+        PyMem_Free(p);
+    }
 }
 
 /* Maps the whole object, in a place that was used before or a new one. */
@@ -912,7 +937,7 @@ map_view(ShmObject *self, const struct stat *st, int prot, place **mapped)
     int error =
         shm_sys_mmap(p->pages, span, prot, MAP_SHARED | MAP_FIXED, self->fd, 0, &p->pages);
     if (error != 0) {
-        give_place_back(self, p);
+        recover_place(self, p, span);
         return error;
     }
     *mapped = p;
@@ -950,9 +975,10 @@ object_getbuffer(PyObject *op, Py_buffer *view, int flags)
     if (error == 0) {
         error = map_view(self, &st, prot, &p);
     }
+    PyObject *note = error == 0 ? NULL : shm_mmap_note(error, self->fd, prot, MAP_SHARED);
     give_back(self);
     if (error != 0) {
-        shm_set_mmap_error(self->state, error, self->name, NULL);
+        shm_set_mmap_error(self->state, error, self->name, note);
         return -1;
     }
     if (PyBuffer_FillInfo(view, op, p->pages, (Py_ssize_t)st.st_size, readonly, flags) < 0) {

@@ -301,7 +301,7 @@ int
 shm_sys_umask(mode_t *umask)
 {
     char status[512]; /* it is the second line */
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return ENOTSUP;
     }
@@ -331,11 +331,19 @@ int
 shm_sys_get_seals(int fd, int *seals)
 {
     int got = fcntl(fd, F_GET_SEALS);
-    if (got < 0) {
+    if (got < 0 && errno != EINVAL) {
         return errno;
     }
-    *seals = got;
+    *seals = got < 0 ? F_SEAL_SEAL : got;
     return 0;
+}
+
+bool
+shm_sys_is_sealed_against_writing(int fd)
+{
+    int seals = 0;
+    return shm_sys_get_seals(fd, &seals) == 0 &&
+           (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0;
 }
 
 #else
@@ -350,6 +358,12 @@ int
 shm_sys_get_seals(int Py_UNUSED(fd), int *Py_UNUSED(seals))
 {
     return ENOTSUP;
+}
+
+bool
+shm_sys_is_sealed_against_writing(int Py_UNUSED(fd))
+{
+    return false;
 }
 
 #endif
@@ -535,6 +549,21 @@ shm_sys_bury(void *addr, size_t length)
     error = shm_sys_bury_at_once(addr, length);
     Py_END_ALLOW_THREADS;
     return error;
+}
+
+int
+shm_sys_bury_in_gap(void *addr, size_t length)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | SHM_MAP_FIXED_NOREPLACE;
+    void *pages = mmap(addr, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (pages == MAP_FAILED) {
+        return errno;
+    }
+    if (pages != addr) {
+        (void)munmap(pages, length);
+        return EEXIST;
+    }
+    return 0;
 }
 
 int

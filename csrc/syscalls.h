@@ -56,6 +56,7 @@ int shm_sys_umask(mode_t *umask);
 /* ENOTSUP where there are no seals. */
 int shm_sys_add_seals(int fd, int seals);
 int shm_sys_get_seals(int fd, int *seals);
+bool shm_sys_is_sealed_against_writing(int fd);
 
 /* ---- room ------------------------------------------------------------- */
 
@@ -88,6 +89,8 @@ int shm_sys_munmap(void *addr, size_t length);
 int shm_sys_bury(void *addr, size_t length);
 /* The same, without letting the GIL go. */
 int shm_sys_bury_at_once(void *addr, size_t length);
+/* Where nothing is mapped; EEXIST if something is. */
+int shm_sys_bury_in_gap(void *addr, size_t length);
 /* The same pages at another address, too; ENOTSUP where that can't be had.
    Private changes go there, and only there. */
 int shm_sys_duplicate_mapping(void *addr, size_t length, void **pages);

@@ -188,6 +188,8 @@ class _Outbox:
             os.close(fd)
             return
         with answers:
+            with suppress(OSError):  # closing must not wait, whatever socket a stranger sends
+                answers.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(2 * _INT_SIZE))
             shm = self._objects.pop(number, None)
             if shm is not None:
                 # A receiver that has died gets nothing, nor does anybody if the object is closed.
