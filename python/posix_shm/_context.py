@@ -6,7 +6,7 @@ import errno
 import os
 
 from . import _shm
-from ._open import open_anonymous_reserving, open_prepared, prepare_or_unpublish
+from ._open import open_anonymous_prepared, open_prepared
 from ._shm import open_shm
 from ._words import bits
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import EllipsisType, TracebackType
-    from typing import overload
+    from typing import Any, overload
 
     from ._shm import Mapping, SharedMemoryObject
     from ._typing import Direction, Flags, IfDoesNotExist, IfExists, Name
 
-    Prepare = Callable[[SharedMemoryObject], None]
-
 
 class _Opened:
-    """Opens on the way in, closes on the way out."""
+    """Opens on the way in, closes on the way out.
 
-    def __init__(self, open_it: Callable[[], SharedMemoryObject | None]) -> None:
-        self._open_it = open_it
+    :param arguments: of :func:`open_shm`.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._arguments = arguments
 
     def __enter__(self) -> SharedMemoryObject | None:
-        self._shm = self._open_it()
+        self._shm: SharedMemoryObject | None = open_shm(**self._arguments)
         return self._shm
 
     def __exit__(
@@ -46,33 +47,37 @@ class _Opened:
 class _OpenedAndMapped:
     """Opens, sizes and maps on the way in, unmaps and closes on the way out.
 
-    :param open_it: opens an object; one that it creates has the size that it is given.  Calls
-        what it is given before anybody else can see a new object.
+    :param open_it: opens an object, and prepares it before anybody else can see a new one.
+    :param opening: its arguments, beside ``size``, ``reserve`` and ``prepare``.
+    :param mapping: the arguments of :meth:`SharedMemoryObject.mmap`.
     :param size: of an object that this creates.
     :param truncate: whether one that exists gets this size, too.
     :param reserve: whether its memory is reserved.
-    :param map_it: maps an object of the right size.
     """
 
     def __init__(
         self,
-        open_it: Callable[[int, Prepare], SharedMemoryObject | None],
-        size: int,
+        open_it: Callable[..., SharedMemoryObject | None],
+        opening: dict[str, Any],
+        mapping: dict[str, Any],
         *,
+        size: int,
         truncate: bool,
         reserve: bool,
-        map_it: Callable[[SharedMemoryObject], Mapping],
     ) -> None:
         self._open_it = open_it
+        self._opening = opening
+        self._how_to_map = mapping
         self._size = size
         self._truncate = truncate
         self._reserve = reserve
-        self._map_it = map_it
 
     def __enter__(self) -> tuple[SharedMemoryObject, Mapping] | tuple[None, None]:
         self._mapping: Mapping | None = None
         try:
-            self._shm = self._open_it(self._size, self._prepare)
+            self._shm = self._open_it(
+                **self._opening, size=self._size, reserve=self._reserve, prepare=self._prepare
+            )
         except BaseException:
             if self._mapping is not None:
                 self._mapping.close()
@@ -87,7 +92,7 @@ class _OpenedAndMapped:
             shm.reserve(self._size if self._truncate else None)
         if self._truncate and shm.size != self._size:
             shm.truncate(self._size)
-        self._mapping = self._map_it(shm)
+        self._mapping = shm.mmap(**self._how_to_map)
 
     def __exit__(
         self,
@@ -104,7 +109,8 @@ class _OpenedAndMapped:
 
 
 def _opened_and_mapped(
-    open_it: Callable[[int, Prepare], SharedMemoryObject | None],
+    open_it: Callable[..., SharedMemoryObject | None],
+    opening: dict[str, Any],
     *,
     writable: bool,
     size: int | None,
@@ -129,22 +135,22 @@ def _opened_and_mapped(
         raise TypeError(f"addr must be an int, not {addr!r}")
     if addr.bit_length() > 64:
         raise OverflowError(f"{addr} is no address")
-    protection_bits = None if protections is None else bits("protection", protections)
-    map_bits = bits("map", flags)
+    mapping = {
+        "length": length,
+        "addr": addr,
+        "protections": None if protections is None else bits("protection", protections),
+        "flags": bits("map", flags),
+        "offset": offset,
+        "guard": guard,
+    }
     truncates = length is not None and (writable if truncate is None else truncate)
     return _OpenedAndMapped(
         open_it,
-        length + offset if truncates and length is not None else size or 0,
+        opening,
+        mapping,
+        size=length + offset if truncates and length is not None else size or 0,
         truncate=truncates,
         reserve=reserve,
-        map_it=lambda shm: shm.mmap(
-            length,
-            addr=addr,
-            protections=protection_bits,
-            flags=map_bits,
-            offset=offset,
-            guard=guard,
-        ),
     )
 
 
@@ -191,14 +197,12 @@ def opened_shm(
     Source: the seed's *with-open-shm*.
     """
     return _Opened(
-        lambda: open_shm(
-            name,
-            direction=direction,
-            if_exists=if_exists,
-            if_does_not_exist=if_does_not_exist,
-            permissions=permissions,
-            size=size,
-        )
+        name=name,
+        direction=direction,
+        if_exists=if_exists,
+        if_does_not_exist=if_does_not_exist,
+        permissions=permissions,
+        size=size,
     )
 
 
@@ -281,16 +285,14 @@ def open_shm_and_mmap(
     Source: the seed's *with-open-shm-and-mmap*.
     """
     return _opened_and_mapped(
-        lambda new_size, prepare: open_prepared(
-            name,
-            direction,
-            if_exists,
-            if_does_not_exist,
-            permissions,
-            new_size,
-            reserve=reserve,
-            prepare=prepare,
-        ),
+        open_prepared,
+        {
+            "name": name,
+            "direction": direction,
+            "if_exists": if_exists,
+            "if_does_not_exist": if_does_not_exist,
+            "permissions": permissions,
+        },
         writable=direction == "io",
         size=size,
         length=length,
@@ -336,12 +338,14 @@ def open_anonymous_shm_and_mmap(
     Source: the seed's *with-open-shm-and-mmap\\**.
     """
     context = _opened_and_mapped(
-        lambda new_size, prepare: prepare_or_unpublish(
-            open_anonymous_reserving(
-                direction, permissions, attempts, new_size, sealable, huge_pages, reserve=reserve
-            ),
-            prepare,
-        ),
+        open_anonymous_prepared,
+        {
+            "direction": direction,
+            "permissions": permissions,
+            "attempts": attempts,
+            "sealable": sealable,
+            "huge_pages": huge_pages,
+        },
         writable=direction == "io" or sealable or bool(huge_pages),
         size=size,
         length=length,

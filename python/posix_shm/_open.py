@@ -16,19 +16,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import EllipsisType
-    from typing import SupportsIndex, TypeGuard
+    from typing import Any, SupportsIndex, TypeGuard
 
     from ._typing import Direction, Flags, IfDoesNotExist, IfExists, Name
 
 
 def open_prepared(
+    *,
     name: Name,
     direction: Direction,
     if_exists: IfExists | None,
     if_does_not_exist: IfDoesNotExist | EllipsisType | None,
     permissions: Flags,
     size: int,
-    *,
     reserve: bool,
     prepare: Callable[[SharedMemoryObject], None],
 ) -> SharedMemoryObject | None:
@@ -122,12 +122,22 @@ def open_anonymous_shm(
 
     Source: ``shm_open`` with ``shm_unlink``, ``memfd_create``; the seed's *open-shm\\**.
     """
-    return open_anonymous_reserving(
+    return _open_anonymous(
         direction, permissions, attempts, size, sealable, huge_pages, reserve=True
     )
 
 
-def open_anonymous_reserving(
+def open_anonymous_prepared(
+    *, prepare: Callable[[SharedMemoryObject], None], **arguments: Any
+) -> SharedMemoryObject:
+    """:func:`open_anonymous_shm` that only succeeds if ``prepare`` does.
+
+    :param arguments: those of :func:`open_anonymous_shm`, and ``reserve``.
+    """
+    return prepare_or_unpublish(_open_anonymous(**arguments), prepare)
+
+
+def _open_anonymous(
     direction: Direction,
     permissions: Flags,
     attempts: int,
