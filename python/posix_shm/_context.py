@@ -31,8 +31,9 @@ class _Opened:
         self._arguments = arguments
 
     def __enter__(self) -> SharedMemoryObject | None:
-        self._shm: SharedMemoryObject | None = open_shm(**self._arguments)
-        return self._shm
+        shm: SharedMemoryObject | None = open_shm(**self._arguments)
+        self._shm = shm
+        return shm
 
     def __exit__(
         self,
