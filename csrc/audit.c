@@ -30,7 +30,8 @@ int
 shm_audit_open(shm_state *state, PyObject *name, int oflag, mode_t mode)
 {
     PyObject *oflag_object = PyLong_FromLong(oflag);
-    PyObject *mode_object = PyLong_FromLong((long)mode);
+    PyObject *mode_object = mode == SHM_DEFAULT_MODE ? Py_NewRef(state->default_mode)
+                                                     : PyLong_FromLong((long)mode);
     PyObject *event[] = {state->event_open, name, oflag_object, mode_object};
     int result = oflag_object == NULL || mode_object == NULL
                      ? -1

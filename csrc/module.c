@@ -22,7 +22,9 @@ collect(shm_state *state)
     state->os_fstat = PyObject_GetAttrString(os, "fstat");
     Py_DECREF(os);
     state->zero = PyLong_FromLong(0);
-    return state->os_fstat == NULL || state->zero == NULL ? -1 : 0;
+    state->default_mode = PyLong_FromLong(SHM_DEFAULT_MODE);
+    return state->os_fstat == NULL || state->zero == NULL || state->default_mode == NULL ? -1
+                                                                                         : 0;
 }
 
 static int

@@ -132,7 +132,7 @@ static PyObject *
 open_shm(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     opening o = {.state = shm_state_of_module(module),
-                 .plan = {.mode = 0600, .reserve = true}};
+                 .plan = {.mode = SHM_DEFAULT_MODE, .reserve = true}};
     PyObject *const *strings = o.state->strings;
     enum { NAME, DIRECTION, IF_EXISTS, IF_DOES_NOT_EXIST, PERMISSIONS, SIZE, COUNT };
     PyObject *values[COUNT] = {

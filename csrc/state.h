@@ -7,6 +7,9 @@
 
 #include "compat.h"
 
+/* The permissions of an object that is created. */
+#define SHM_DEFAULT_MODE 0600
+
 /* The names of parameters and the words that arguments may be. */
 #define SHM_STRINGS(STRING)                                                                   \
     STRING(addr)                                                                              \
@@ -58,6 +61,7 @@ typedef struct {
     PyObject *event_mmap;
     PyObject *os_fstat;
     PyObject *zero;
+    PyObject *default_mode;
 } shm_state;
 
 /* Every reference in the state, for the three functions that walk them. */
@@ -74,7 +78,8 @@ typedef struct {
     VISIT(event_unlink)                                                                       \
     VISIT(event_mmap)                                                                         \
     VISIT(os_fstat)                                                                           \
-    VISIT(zero)
+    VISIT(zero)                                                                               \
+    VISIT(default_mode)
 
 static inline shm_state *
 shm_state_of_module(PyObject *module)
