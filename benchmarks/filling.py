@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import mmap
 
-from posix_shm import Mapping, open_shm
-
 from . import baseline
 from .contenders import OURS, C, variant
 from .harness import Repeat, Session
-from .peers import PEERS, Ours, fill
+from .peers import PEERS, POPULATING_THREADS, Populating, fill
 
 SIZE = 512 << 20
-THREADS = 2
 FIGURE = "filling a fresh object of 512 MiB"
 POPULATED = variant(OURS, "reserve, populate in two threads, copy")
 
@@ -20,33 +17,16 @@ POPULATED = variant(OURS, "reserve, populate in two threads, copy")
 _IN_C = {
     variant(C, "copy"): (False, 0, 0, 1),
     variant(C, "MAP_POPULATE, copy"): (False, mmap.MAP_POPULATE, 0, 1),
-    variant(C, "populate in two threads, copy"): (False, 0, THREADS, 1),
-    variant(C, "copy in two threads"): (False, 0, 0, THREADS),
+    variant(C, "populate in two threads, copy"): (False, 0, POPULATING_THREADS, 1),
+    variant(C, "copy in two threads"): (False, 0, 0, POPULATING_THREADS),
     variant(C, "reserve, copy"): (True, 0, 0, 1),
-    variant(C, "reserve, populate in two threads, copy"): (True, 0, THREADS, 1),
+    variant(C, "reserve, populate in two threads, copy"): (True, 0, POPULATING_THREADS, 1),
 }
 
 
-class _Populating(Ours):
-    """Ours, with the pages faulted in by two threads before the copy."""
-
-    def __init__(self, *, reserve: bool) -> None:
-        self._reserve = reserve
-
-    def create(self, name: str, size: int) -> Mapping:
-        with open_shm(name, direction="io", if_exists="error") as shm:
-            if self._reserve:
-                shm.reserve(size)
-            else:
-                shm.truncate(size)
-            mapping = shm.mmap()
-        mapping.populate(workers=THREADS)
-        return mapping
-
-
 _PEERS = {
-    POPULATED: _Populating(reserve=True),
-    variant(OURS, "populate in two threads, copy"): _Populating(reserve=False),
+    POPULATED: Populating(reserve=True),
+    variant(OURS, "populate in two threads, copy"): Populating(reserve=False),
     variant(OURS, "size=, copy"): PEERS[OURS],
     **{label: peer for label, peer in PEERS.items() if label != OURS},
 }

@@ -20,7 +20,7 @@ from posix_shm import SharedMemoryObject, ShmError, open_shm, recv_shm, send_shm
 from . import baseline
 from .contenders import OURS, PIPE, C, variant
 from .harness import Repeat, Session
-from .peers import PEERS
+from .peers import PEERS, Peer, Populating
 
 SIZE = 256 << 20
 FIGURE = "handing 256 MiB to another process"
@@ -28,6 +28,7 @@ FIGURE = "handing 256 MiB to another process"
 BY_NAME = "the data in an object, by name"
 BY_DESCRIPTOR = "the data in an object, by descriptor"
 COPYING = "copied into a fresh object, by name"
+POPULATING = "copied into a fresh object that two threads populate, by name"
 
 ENDS = b"\x11\xee"
 
@@ -106,9 +107,9 @@ def _contenders(
         answer: bytes = connection.recv()
         return answer
 
-    def copying(label: str, name: str) -> bytes:
-        with PEERS[label].fresh(name, SIZE) as handle:
-            PEERS[label].copy(handle, 0, data)
+    def copying(label: str, peer: Peer, name: str) -> bytes:
+        with peer.fresh(name, SIZE) as handle:
+            peer.copy(handle, 0, data)
             return ask((label, name))
 
     contenders = {PIPE: _repeat(lambda: ask(data))}
@@ -119,10 +120,13 @@ def _contenders(
             lambda label=label, name=name: ask((label, name))
         )
         contenders[variant(label, COPYING)] = _repeat(
-            lambda label=label, name=fresh_name: copying(label, name)
+            lambda label=label, peer=peer, name=fresh_name: copying(label, peer, name)
         )
         if label == OURS:
             shm = stack.enter_context(open_shm(name))
+            contenders[variant(OURS, POPULATING)] = _repeat(
+                lambda name=fresh_name: copying(OURS, Populating(reserve=True), name)
+            )
     contenders[variant(OURS, BY_DESCRIPTOR)] = _repeat(lambda: _by_descriptor(sock, shm))
     contenders[variant(C, BY_DESCRIPTOR)] = lambda count: baseline.load().hand_over(shm.fd, count)
     return contenders

@@ -27,6 +27,9 @@ if is_installed(SHARED_ARRAY):
     import SharedArray
 
 
+POPULATING_THREADS = 2
+
+
 class Peer(ABC):
     """A library.  Names have a leading slash; what a method returns is the library's own."""
 
@@ -78,6 +81,23 @@ class Ours(Peer):
 
     def delete(self, handle: Mapping, name: str) -> None:
         delete_shm(name)
+
+
+class Populating(Ours):
+    """Ours, with the pages faulted in by two threads before anything is copied."""
+
+    def __init__(self, *, reserve: bool) -> None:
+        self._reserve = reserve
+
+    def create(self, name: str, size: int) -> Mapping:
+        with open_shm(name, direction="io", if_exists="error") as shm:
+            if self._reserve:
+                shm.reserve(size)
+            else:
+                shm.truncate(size)
+            mapping = shm.mmap()
+        mapping.populate(workers=POPULATING_THREADS)
+        return mapping
 
 
 class Stdlib(Peer):

@@ -111,7 +111,7 @@ TARGETS = (
     Target(
         "the same, copying it into a fresh object first",
         4,
-        _handing(handing.COPYING),
+        _handing(handing.POPULATING),
         at_least=True,
     ),
     Target("cost of an object, among 100,000 over among 100", 1.3, _many_over_few),
