@@ -19,8 +19,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes
 
 compile_args = ["-std=c11", "-fvisibility=hidden", "-pthread"]
 link_args = ["-pthread"]
-# Where shm_open is in glibc before 2.34.
-libraries = ["rt"] if sys.platform == "linux" else []
+# Where shm_open and dlsym are in glibc before 2.34.
+libraries = ["rt", "dl"] if sys.platform == "linux" else []
 macros: list[tuple[str, str | None]] = []
 options: dict[str, dict[str, str]] = {}
 

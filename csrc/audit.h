@@ -7,8 +7,8 @@
 
 #include "state.h"
 
-/* Makes what the events are raised with. */
-int shm_audit_init(shm_state *);
+/* Finds what the events are raised with. */
+void shm_audit_init(shm_state *);
 
 /* An object without a name has None. */
 int shm_audit_open(shm_state *, PyObject *name, int oflag, mode_t mode);

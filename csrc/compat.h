@@ -30,35 +30,6 @@ typedef char shm_mutex;
 #define shm_mutex_unlock(mutex) ((void)(mutex))
 #endif
 
-/* PyObject_Vectorcall, which the limited API has from 3.12 on. */
-#ifdef Py_LIMITED_API
-static inline PyObject *
-shm_vectorcall(PyObject *callable, PyObject *const *args, Py_ssize_t count)
-{
-    if (PyCFunction_CheckExact(callable) && PyCFunction_GetFlags(callable) == METH_FASTCALL) {
-        _PyCFunctionFast call =
-            (_PyCFunctionFast)(void (*)(void))PyCFunction_GetFunction(callable);
-        return call(PyCFunction_GetSelf(callable), args, count);
-    }
-    PyObject *tuple = PyTuple_New(count);
-    PyObject *result = NULL;
-    if (tuple != NULL) {
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyTuple_SetItem(tuple, i, Py_NewRef(args[i]));
-        }
-        result = PyObject_CallObject(callable, tuple);
-        Py_DECREF(tuple);
-    }
-    return result;
-}
-#else
-static inline PyObject *
-shm_vectorcall(PyObject *callable, PyObject *const *args, Py_ssize_t count)
-{
-    return PyObject_Vectorcall(callable, args, (size_t)count, NULL);
-}
-#endif
-
 /* Runs our tp_finalize from tp_dealloc; -1 means that it made the object alive
    again.  A subclass's has been run by then.  The limited API has no call for
    it. */

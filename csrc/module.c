@@ -22,18 +22,17 @@ collect(shm_state *state)
     state->os_fstat = PyObject_GetAttrString(os, "fstat");
     Py_DECREF(os);
     state->zero = PyLong_FromLong(0);
-    state->default_mode = PyLong_FromLong(SHM_DEFAULT_MODE);
-    return state->os_fstat == NULL || state->zero == NULL || state->default_mode == NULL ? -1
-                                                                                         : 0;
+    return state->os_fstat == NULL || state->zero == NULL ? -1 : 0;
 }
 
 static int
 module_exec(PyObject *module)
 {
     shm_state *state = shm_state_of_module(module);
-    if (collect(state) < 0 || shm_args_init(state) < 0 || shm_audit_init(state) < 0 ||
-        shm_constants_init(module) < 0 || shm_errors_init(module, state) < 0 ||
-        shm_mapping_init(module, state) < 0 || shm_object_init(module, state) < 0 ||
+    shm_audit_init(state);
+    if (collect(state) < 0 || shm_args_init(state) < 0 || shm_constants_init(module) < 0 ||
+        shm_errors_init(module, state) < 0 || shm_mapping_init(module, state) < 0 ||
+        shm_object_init(module, state) < 0 ||
         PyModule_AddFunctions(module, shm_opening_functions) < 0 ||
         PyModule_AddFunctions(module, shm_ffi_functions) < 0) {
         return -1;

@@ -55,13 +55,9 @@ typedef struct {
     PyObject *MmapError;
     PyObject *Mapping;
     PyObject *SharedMemoryObject;
-    PyObject *sys_audit;
-    PyObject *event_open;
-    PyObject *event_unlink;
-    PyObject *event_mmap;
+    int (*audit)(const char *event, const char *format, ...);
     PyObject *os_fstat;
     PyObject *zero;
-    PyObject *default_mode;
 } shm_state;
 
 /* Every reference in the state, for the three functions that walk them. */
@@ -73,13 +69,8 @@ typedef struct {
     VISIT(MmapError)                                                                          \
     VISIT(Mapping)                                                                            \
     VISIT(SharedMemoryObject)                                                                 \
-    VISIT(sys_audit)                                                                          \
-    VISIT(event_open)                                                                         \
-    VISIT(event_unlink)                                                                       \
-    VISIT(event_mmap)                                                                         \
     VISIT(os_fstat)                                                                           \
-    VISIT(zero)                                                                               \
-    VISIT(default_mode)
+    VISIT(zero)
 
 static inline shm_state *
 shm_state_of_module(PyObject *module)
