@@ -8,7 +8,11 @@ import json
 import os
 import pickle
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import posix_shm
@@ -337,9 +341,8 @@ shm.close()
 """
 
 
-def test_what_is_opened_mapped_and_unlinked_is_audited(name: str) -> None:
-    lines = run_python(AUDITED, name).stdout.splitlines()
-    said: list[list[list[Any]]] = [json.loads(line) for line in lines]
+def check_what_was_audited(printed: str, name: str) -> None:
+    said: list[list[list[Any]]] = [json.loads(line) for line in printed.splitlines()]
     opened, superseded, anonymous, memfd, mapped, viewed, deleted = said[:7]
     assert opened == [["posix_shm.open", name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640]]
     assert [event[:2] for event in superseded] == [["posix_shm.open", name]]
@@ -353,6 +356,50 @@ def test_what_is_opened_mapped_and_unlinked_is_audited(name: str) -> None:
     assert ffi_opened == [["posix_shm.open", name, os.O_RDWR | os.O_CREAT, 0o600]]
     assert [event[0] for event in ffi_mapped] == ["posix_shm.mmap"]
     assert ffi_unlinked == [["posix_shm.unlink", name]]
+
+
+def test_what_is_opened_mapped_and_unlinked_is_audited(name: str) -> None:
+    check_what_was_audited(run_python(AUDITED, name).stdout, name)
+
+
+# Without it, as in a program that Python is linked into without its symbols.
+WITHOUT_PY_SYS_AUDIT = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+#include <string.h>
+
+void *dlsym(void *handle, const char *name)
+{
+    static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.17", "GLIBC_2.2.5"};
+    void *(*real)(void *, const char *) = NULL;
+    if (strcmp(name, "PySys_Audit") == 0) {
+        return NULL;
+    }
+    for (int i = 0; real == NULL && i < 3; i++) {
+        real = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+    }
+    return real(handle, name);
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_same_is_audited_where_the_call_for_it_can_not_be_found(
+    name: str, tmp_path: Path
+) -> None:
+    source, library = tmp_path / "without.c", tmp_path / "without.so"
+    source.write_text(WITHOUT_PY_SYS_AUDIT)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    preloaded = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", AUDITED, name],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LD_PRELOAD": preloaded},
+    )
+    check_what_was_audited(done.stdout, name)
 
 
 FORBIDDEN = """
