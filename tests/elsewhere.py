@@ -126,6 +126,14 @@ def hunt(program: str, *options: str, dev_shm: int | None = None) -> str:
     return done.stdout
 
 
+def with_dev_shm(command: list[str], size: int, mount_options: str = "mode=1777") -> list[str]:
+    """What runs a command where /dev/shm is a new one that holds `size` bytes.
+
+    The test is skipped where none can be mounted.
+    """
+    return [*namespace(), *_mounted(size, mount_options, command)]
+
+
 def free_bytes() -> int:
     """How many bytes the file system of shared memory has left."""
     found = os.statvfs(_DEV_SHM)
@@ -142,7 +150,7 @@ def _run_command(
     command: list[str], dev_shm: int | None, mount_options: str = "mode=1777"
 ) -> subprocess.CompletedProcess[str]:
     if dev_shm is not None:
-        command = [*namespace(), *_mounted(dev_shm, mount_options, command)]
+        command = with_dev_shm(command, dev_shm, mount_options)
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )

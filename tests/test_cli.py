@@ -21,7 +21,7 @@ from typing import Any
 
 import posix_shm
 import pytest
-from posix_shm import open_shm
+from posix_shm import _survey, open_shm
 
 from . import elsewhere, support
 from .support import exists, mode_of, path_of, run_python
@@ -779,6 +779,33 @@ def test_rm_unused_says_what_another_process_has_removed_meanwhile(name: str) ->
         _, errors = process.communicate(b"y\n")
     assert process.returncode == 1
     assert errors.decode() == f"posix-shm: {name}: No such file or directory\n"
+
+
+def test_rm_unused_forced_does_not_miss_what_another_process_has_removed_meanwhile(
+    name: str,
+) -> None:
+    make(name)
+    with asking("rm", "--unused", "--force", name) as process:
+        posix_shm.delete_shm(name)
+        _, errors = process.communicate(b"y\n")
+    assert process.returncode == 0
+    assert errors == b""
+
+
+def test_an_unused_object_is_removed_even_if_somebody_else_has_just_looked_at_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(name)
+    (found,) = (one for one in _survey.objects() if one.name == name)
+    looking = open_shm(name)
+
+    def wait(seconds: float) -> None:
+        if seconds:  # it has been tried once
+            looking.close()
+
+    monkeypatch.setattr(time, "sleep", wait)
+    assert _survey.delete_if_unused(found)
+    assert not exists(name)
 
 
 def test_rm_unused_takes_patterns(names: support.NameFactory) -> None:

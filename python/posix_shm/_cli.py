@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 
-from . import ShmDoesNotExistError, ShmError, ShmPermissionError, delete_shm, open_shm
+from . import ShmError, ShmPermissionError, delete_shm, open_shm
 from ._open import fresh_name
 from ._show import blind_spots, details, listing, message, on_one_line, question, record
 
@@ -154,7 +154,7 @@ def _write(rest: memoryview) -> None:
 
 def _rm(args: argparse.Namespace) -> int:
     if args.unused:
-        return _rm_unused(args.names, ask=not args.yes)
+        return _rm_unused(args.names, ask=not args.yes, force=args.force)
     if not args.names:
         args.fail("NAME or --unused is required")
     code = 0
@@ -162,13 +162,19 @@ def _rm(args: argparse.Namespace) -> int:
         try:
             delete_shm(name)
         except ShmError as error:
-            if not (args.force and isinstance(error, ShmDoesNotExistError)):
-                _complain(message(error))
-                code = 1
+            code |= _not_removed(error, args.force)
     return code
 
 
-def _rm_unused(patterns: list[str], *, ask: bool) -> int:
+def _not_removed(error: OSError, force: bool) -> int:
+    """Say why; the exit code of that."""
+    if force and isinstance(error, FileNotFoundError):
+        return 0
+    _complain(message(error))
+    return 1
+
+
+def _rm_unused(patterns: list[str], *, ask: bool, force: bool) -> int:
     from ._survey import delete_if_unused, objects, survey
 
     found = [one for one in objects() if one.is_ours_to_delete and one.matches(patterns)]
@@ -189,8 +195,7 @@ def _rm_unused(patterns: list[str], *, ask: bool) -> int:
             if not delete_if_unused(one):
                 _complain(f"{on_one_line(one.name)}: left alone, because somebody uses it now")
         except OSError as error:
-            _complain(message(error))
-            code = 1
+            code |= _not_removed(error, force)
     return code
 
 

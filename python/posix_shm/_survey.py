@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import signal
 import stat
+import time
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/dev/shm"
 
+_WAITS = (0, 0.001, 0.004, 0.016, 0.064)  # seconds, before each attempt to delete an object
 _PF_KTHREAD = 0x00200000  # among the flags in /proc/PID/stat
 
 
@@ -91,9 +94,20 @@ def path_of(name: str) -> str:
 def delete_if_unused(one: Found) -> bool:
     """Delete an object unless a process holds it.
 
+    Another process that is about to do the same holds it for a moment, and finds it held by this
+    one: both try again.
+
     :returns: whether it was deleted; it was not if its name is another object's by now, either.
     :raises OSError: if it can't be opened or deleted.
     """
+    for longest in _WAITS:
+        time.sleep(random.uniform(0, longest))  # or both would meet again
+        if _delete_if_nobody_has(one):
+            return True
+    return False
+
+
+def _delete_if_nobody_has(one: Found) -> bool:
     with open_shm(one.name, if_does_not_exist="error") as shm:
         opened = Found(one.name, shm.stat())
         if opened.identity != one.identity or not _is_all_there_is(shm.fd, one):
