@@ -143,6 +143,9 @@ shm_finalize_from_dealloc(PyObject *self, void (*finalize)(PyObject *))
 #ifndef MFD_HUGE_SHIFT
 #define MFD_HUGE_SHIFT 26
 #endif
+#ifndef HUGETLBFS_MAGIC
+#define HUGETLBFS_MAGIC 0x958458f6
+#endif
 #endif
 
 #endif

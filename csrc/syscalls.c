@@ -8,7 +8,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #ifdef __linux__
-#include <linux/magic.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
