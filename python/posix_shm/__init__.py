@@ -3,6 +3,7 @@
 The upper stratum.  The bare system calls are in :mod:`posix_shm.ffi`.
 """
 
+from . import _ndarray  # noqa: F401  # _shm wants it, perhaps where no file can be read any more
 from ._context import open_anonymous_shm_and_mmap, open_shm_and_mmap, opened_shm
 from ._open import is_open_shm, is_shm, make_shm, open_anonymous_shm
 from ._shm import (

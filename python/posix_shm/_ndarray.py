@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal, SupportsIndex
 
+    import numpy as np
     import numpy.typing as npt
 
     from ._shm import Mapping
@@ -22,6 +21,8 @@ def ndarray(
     order: Literal["C", "F"] = "C",
 ) -> np.ndarray[Any, np.dtype[Any]]:
     """An array over the pages."""
+    import numpy as np
+
     mapping.check()
     item_type = np.dtype(dtype)
     if item_type.hasobject:
