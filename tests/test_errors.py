@@ -384,6 +384,7 @@ void *dlsym(void *handle, const char *name)
 """
 
 
+@pytest.mark.not_under_sanitizers("AddressSanitizer has its own dlsym")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_the_same_is_audited_where_the_call_for_it_can_not_be_found(
     name: str, tmp_path: Path
