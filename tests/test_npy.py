@@ -828,7 +828,7 @@ CREATE = """
 import sys
 from posix_shm import delete_shm, npy
 
-for i in range(500):
+while True:
     npy.create(sys.argv[1], (3, 4), "f8")
     delete_shm(sys.argv[1])
 """
@@ -837,12 +837,11 @@ for i in range(500):
 def test_what_is_created_can_be_attached_to_from_the_first_moment(name: str) -> None:
     with running(CREATE, name) as writer:
         seen = 0
-        while writer.poll() is None:
+        while seen < 200:
+            assert writer.poll() is None
             with contextlib.suppress(ShmDoesNotExistError):
                 assert_same(npy.attach(name), np.zeros((3, 4)))
                 seen += 1
-        assert writer.returncode == 0
-        assert seen > 0
 
 
 # ---- where an object can't get its name later --------------------------------------------------
