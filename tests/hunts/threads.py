@@ -156,7 +156,7 @@ def end_unmap(target: Target) -> None:
 
 def end_views(target: Target) -> None:
     while target.views:
-        with suppress(IndexError):
+        with suppress(IndexError, BufferError):  # another thread takes it, or looks into it
             target.views.pop().release()
 
 
