@@ -28,8 +28,11 @@ if FREE_THREADED:  # where the limited API does not exist
     limited = False
 else:
     limited = True
-    macros.append(("Py_LIMITED_API", "0x030B0000"))
-    options["bdist_wheel"] = {"py_limited_api": "cp311"}
+    # Of the Python that builds: its headers are right for itself and later ones only, whatever
+    # version they are asked for.  So 3.11 builds the wheel for all.
+    major, minor = sys.version_info[:2]
+    macros.append(("Py_LIMITED_API", f"0x{major:02X}{minor:02X}0000"))
+    options["bdist_wheel"] = {"py_limited_api": f"cp{major}{minor}"}
 
 if os.environ.get("POSIX_SHM_DEBUG"):
     compile_args += ["-O0", "-g3", "-UNDEBUG"]

@@ -50,6 +50,7 @@ typedef struct {
     PyObject *owner; /* a strong reference */
     const char *bytes;
     size_t length;
+    bool plain; /* the owner is a str of the same characters */
 } encoded_name;
 
 /* Most names are plain ASCII in a str, which has them encoded already. */
@@ -68,7 +69,7 @@ encode_plain(PyObject *arg, encoded_name *encoded)
             return false;
         }
     }
-    *encoded = (encoded_name){Py_NewRef(arg), bytes, (size_t)length};
+    *encoded = (encoded_name){Py_NewRef(arg), bytes, (size_t)length, true};
     return true;
 }
 
@@ -89,6 +90,7 @@ encode(PyObject *arg, encoded_name *encoded)
     }
     encoded->bytes = bytes;
     encoded->length = (size_t)length;
+    encoded->plain = false;
     return 0;
 }
 
@@ -120,9 +122,9 @@ shm_name_from(shm_state *state, PyObject *arg, shm_name *name)
     }
     name->path[0] = '/';
     memcpy(name->path + 1, encoded.bytes + slash, length + 1);
+    name->text = slash && encoded.plain ? Py_NewRef(encoded.owner)
+                                        : PyUnicode_DecodeFSDefault(name->path);
     Py_DECREF(encoded.owner);
-    name->text = slash && PyUnicode_CheckExact(arg) ? Py_NewRef(arg)
-                                                    : PyUnicode_DecodeFSDefault(name->path);
     return name->text == NULL ? -1 : 0;
 }
 

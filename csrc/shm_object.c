@@ -914,9 +914,9 @@ make_place(ShmObject *self, size_t span, size_t page_size, int prot, place **mad
 /* Mapping the object there has failed.  The kernel may have taken the zeros
    away by then, and others may have come; such a place is ours no more. */
 static void
-recover_place(ShmObject *self, place *p, size_t span)
+recover_place(ShmObject *self, place *p, size_t span, bool untouched)
 {
-    if (shm_sys_bury_in_gap(p->pages, span) == 0) {
+    if (untouched || shm_sys_bury_in_gap(p->pages, span) == 0) {
         give_place_back(self, p);
     }
     else {
@@ -934,10 +934,10 @@ map_view(ShmObject *self, const struct stat *st, int prot, place **mapped)
     if (p == NULL) {
         return make_place(self, span, page_size, prot, mapped);
     }
-    int error =
-        shm_sys_mmap(p->pages, span, prot, MAP_SHARED | MAP_FIXED, self->fd, 0, &p->pages);
+    bool untouched;
+    int error = shm_sys_mmap_over(p->pages, span, prot, self->fd, &untouched);
     if (error != 0) {
-        recover_place(self, p, span);
+        recover_place(self, p, span, untouched);
         return error;
     }
     *mapped = p;

@@ -566,6 +566,28 @@ shm_sys_bury_in_gap(void *addr, size_t length)
 }
 
 int
+shm_sys_mmap_over(void *addr, size_t length, int prot, int fd, bool *untouched)
+{
+    void *pages;
+    int error = shm_sys_mmap(NULL, length, prot, MAP_SHARED, fd, 0, &pages);
+    *untouched = error != 0;
+    if (error != 0) {
+        return error;
+    }
+#ifdef MREMAP_FIXED
+    if (mremap(pages, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, addr) != MAP_FAILED) {
+        return 0;
+    }
+    error = errno;
+    (void)shm_sys_munmap(pages, length);
+    return error;
+#else
+    (void)shm_sys_munmap(pages, length); /* it is known to be possible now */
+    return shm_sys_mmap(addr, length, prot, MAP_SHARED | MAP_FIXED, fd, 0, &pages);
+#endif
+}
+
+int
 shm_sys_duplicate_mapping(void *addr, size_t length, void **pages)
 {
 #ifdef MREMAP_MAYMOVE

@@ -91,6 +91,9 @@ int shm_sys_bury(void *addr, size_t length);
 int shm_sys_bury_at_once(void *addr, size_t length);
 /* Where nothing is mapped; EEXIST if something is. */
 int shm_sys_bury_in_gap(void *addr, size_t length);
+/* Maps a shared object in the place of what is mapped there.  `untouched`
+   tells, if that fails, whether that is there as before. */
+int shm_sys_mmap_over(void *addr, size_t length, int prot, int fd, bool *untouched);
 /* The same pages at another address, too; ENOTSUP where that can't be had.
    Private changes go there, and only there. */
 int shm_sys_duplicate_mapping(void *addr, size_t length, void **pages);

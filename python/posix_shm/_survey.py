@@ -113,7 +113,7 @@ def _delete_if_nobody_has(one: Found) -> bool:
         if opened.identity != one.identity or not _is_all_there_is(shm.fd, one):
             return False
         named = Found(one.name, os.lstat(path_of(one.name)))
-        if named.identity != one.identity:
+        if named.identity != one.identity or _somebody_waits(shm.fd):
             return False
         delete_shm(one.name)
         return True
@@ -130,9 +130,25 @@ def _is_all_there_is(fd: int, one: Found) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except BlockingIOError:
         return False
-    except OSError:  # on a file system without leases
-        return not survey([one]).holders(one)
+    except OSError as error:
+        if error.errno not in _NO_LEASES:
+            error.add_note("only its owner, or CAP_LEASE, may ask whether anybody else holds it")
+            raise
+        seen = survey([one])
+        return seen.complete and not seen.holders(one)
     return True
+
+
+_NO_LEASES = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # on this file system
+
+
+def _somebody_waits(fd: int) -> bool:
+    """Whether somebody wants to open the object, and our lease keeps them from it.
+
+    They would get it without its name.
+    """
+    lease = fcntl.fcntl(fd, fcntl.F_GETLEASE)
+    return lease != fcntl.F_WRLCK
 
 
 # ---- processes ---------------------------------------------------------------------------------
