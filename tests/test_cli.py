@@ -9,11 +9,13 @@ import os
 import pwd
 import random
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -806,6 +808,47 @@ def test_an_unused_object_is_removed_even_if_somebody_else_has_just_looked_at_it
     monkeypatch.setattr(time, "sleep", wait)
     assert _survey.delete_if_unused(found)
     assert not exists(name)
+
+
+def test_an_object_that_somebody_waits_for_is_not_removed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(name)
+    (found,) = (one for one in _survey.objects() if one.name == name)
+    ask = _survey._somebody_waits
+    opened = []
+
+    def ask_while_somebody_opens(fd: int) -> bool:
+        waiting = threading.Thread(target=lambda: opened.append(open_shm(name)))
+        waiting.start()
+        while not ask(fd):
+            pass
+        monkeypatch.setattr(_survey, "_somebody_waits", ask)
+        threads.append(waiting)
+        return True
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(_survey, "_somebody_waits", ask_while_somebody_opens)
+    assert not _survey._delete_if_nobody_has(found)
+    threads[0].join()
+    with opened[0] as shm:
+        assert shm.stat().st_nlink == 1
+    assert exists(name)
+
+
+@as_root
+def test_rm_unused_without_the_right_to_ask_the_kernel_removes_nothing(name: str) -> None:
+    make(name)
+    os.chown(path_of(name), NOBODY, NOBODY)
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv")
+    command = ["setpriv", "--bounding-set", "-lease", "--inh-caps", "-lease", *PROGRAM]
+    done = subprocess.run(
+        [*command, "rm", "--unused", "--yes", name], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "CAP_LEASE" in done.stderr
+    assert exists(name)
 
 
 def test_rm_unused_takes_patterns(names: support.NameFactory) -> None:

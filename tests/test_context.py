@@ -695,3 +695,26 @@ def test_opening_errors_come_out_and_nothing_is_made(name: str, function: str) -
     with pytest.raises(posix_shm.ShmExistsError):
         run(getattr(posix_shm, function)(name, if_exists="error", if_does_not_exist="create"))
     assert path_of(name).read_bytes() == CONTENT
+
+
+# ---- numbers ----------------------------------------------------------------------------------
+
+
+def test_ints_of_numpy_are_added_as_ints(name: str) -> None:
+    with posix_shm.open_shm(name, direction="io", if_exists="error", size=4096):
+        pass
+    np = pytest.importorskip("numpy")
+    with posix_shm.open_shm_and_mmap(
+        name, np.uint8(200), direction="io", offset=np.uint8(100), addr=np.uint64(0)
+    ) as (shm, mapping):
+        assert (shm.size, len(mapping), mapping.offset) == (300, 200, 100)
+
+
+@pytest.mark.parametrize("parameter", ["length", "offset", "addr", "size"])
+def test_what_is_no_int_is_a_type_error_before_an_object_is_touched(
+    name: str, parameter: str
+) -> None:
+    arguments: dict[str, Any] = {"length": 10, parameter: 1.0}
+    with pytest.raises(TypeError), posix_shm.open_shm_and_mmap(name, direction="io", **arguments):
+        pass
+    assert not exists(name)

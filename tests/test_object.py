@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -776,4 +777,13 @@ def test_delete_shm_and_delete_mean_the_same_name(name: str) -> None:
     with new(name) as shm:
         delete_shm(name)
         with pytest.raises(ShmDoesNotExistError):
+            shm.delete()
+
+
+@pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8", reason="the escapes are of UTF-8")
+def test_a_name_has_one_spelling(name: str) -> None:
+    spelt = [name + "é", name + "\udcc3\udca9", os.fsencode(name + "é"), name[1:] + "\udcc3\udca9"]
+    for spelling in spelt:
+        with posix_shm.open_shm(spelling, direction="io", if_does_not_exist="create") as shm:
+            assert shm.name == name + "é"
             shm.delete()

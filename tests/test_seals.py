@@ -12,7 +12,13 @@ from pathlib import Path
 
 import posix_shm
 import pytest
-from posix_shm import MmapError, SharedMemoryObject, ShmError, ShmPermissionError
+from posix_shm import (
+    MmapError,
+    SharedMemoryObject,
+    ShmError,
+    ShmPermissionError,
+    open_anonymous_shm,
+)
 
 from .elsewhere import alone_with, setting
 from .support import PAGE
@@ -307,3 +313,19 @@ def test_a_page_size_that_is_no_power_of_two_is_an_error(size: int) -> None:
 def test_a_page_size_that_the_system_does_not_have_is_an_error() -> None:
     with pytest.raises(ShmError):
         posix_shm.open_anonymous_shm(huge_pages=1 << 40)
+
+
+def test_a_view_that_can_not_be_mapped_costs_no_addresses() -> None:
+    def addresses_after(rounds: int) -> int:
+        for _ in range(rounds):
+            with open_anonymous_shm(sealable=True, size=16 * PAGE) as shm:
+                memoryview(shm).release()
+                shm.seal("future-write")
+                with pytest.raises(MmapError) as caught:
+                    memoryview(shm)
+                assert caught.value.errno == errno.EPERM
+                del caught, shm
+        return int(Path("/proc/self/statm").read_text().split()[0])
+
+    before = addresses_after(50)
+    assert addresses_after(500) < before + 500 * 16 // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from operator import index
 
 from . import _shm
 from ._open import open_anonymous_prepared, open_prepared
@@ -125,6 +126,11 @@ def _opened_and_mapped(
     guard: bool,
 ) -> _OpenedAndMapped:
     """Check everything that can be checked before an object is touched."""
+    # NumPy's ints would be added modulo their size.
+    length = None if length is None else index(length)
+    size = 0 if size is None else index(size)
+    offset = index(offset)
+    addr = index(addr)
     if length is not None and (length <= 0 or offset < 0):
         error = errno.EINVAL if length <= 0 else errno.ENXIO
         exception = _shm.MmapError(error, os.strerror(error))
@@ -132,8 +138,6 @@ def _opened_and_mapped(
         raise exception
     if truncate and length is None:
         raise ValueError("truncate=True needs a length")
-    if not isinstance(addr, int):
-        raise TypeError(f"addr must be an int, not {addr!r}")
     if addr.bit_length() > 64:
         raise OverflowError(f"{addr} is no address")
     mapping = {
@@ -149,7 +153,7 @@ def _opened_and_mapped(
         open_it,
         opening,
         mapping,
-        size=length + offset if truncates and length is not None else size or 0,
+        size=length + offset if truncates and length is not None else size,
         truncate=truncates,
         reserve=reserve,
     )
