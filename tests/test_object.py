@@ -782,7 +782,12 @@ def test_delete_shm_and_delete_mean_the_same_name(name: str) -> None:
 
 @pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8", reason="the escapes are of UTF-8")
 def test_a_name_has_one_spelling(name: str) -> None:
-    spelt = [name + "é", name + "\udcc3\udca9", os.fsencode(name + "é"), name[1:] + "\udcc3\udca9"]
+    spelt: list[str | bytes] = [
+        name + "é",
+        name + "\udcc3\udca9",
+        os.fsencode(name + "é"),
+        name[1:] + "\udcc3\udca9",
+    ]
     for spelling in spelt:
         with posix_shm.open_shm(spelling, direction="io", if_does_not_exist="create") as shm:
             assert shm.name == name + "é"
