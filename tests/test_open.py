@@ -34,8 +34,9 @@ def test_truncating_leaves_none_of_the_bytes_behind_the_old_end(name: str) -> No
     path_of(name).write_bytes(CONTENT)
     with posix_shm.open_shm(name, direction="io") as shm, shm.mmap() as mapping:
         shm.truncate(2)
-        pages = (ctypes.c_char * len(CONTENT)).from_address(mapping.address)
-        pages[2 : len(CONTENT)] = CONTENT[2:]  # behind the end, in the last page
+        ctypes.memmove(
+            mapping.address + 2, CONTENT[2:], len(CONTENT) - 2
+        )  # behind the end, in the last page
         with posix_shm.open_shm(name, direction="io", if_exists="truncate", size=len(CONTENT)):
             assert path_of(name).read_bytes() == bytes(len(CONTENT))
 
