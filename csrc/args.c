@@ -164,12 +164,14 @@ parameter_named(const shm_state *state, const shm_signature *signature, PyObject
     return -1;
 }
 
+/* `given` has a bit for each parameter that has its argument. */
 static int
-bind_named(const shm_state *state, const shm_signature *signature, Py_ssize_t nargs,
+bind_named(const shm_state *state, const shm_signature *signature, unsigned int *given,
            PyObject *name, PyObject *value, PyObject **values)
 {
     int i = parameter_named(state, signature, name);
-    if (i >= 0 && i >= nargs) {
+    if (i >= 0 && !(*given & 1u << i)) {
+        *given |= 1u << i;
         values[i] = value;
         return 0;
     }
@@ -189,12 +191,13 @@ shm_bind(const shm_state *state, const shm_signature *signature, PyObject *const
                      signature->function, signature->positional, nargs);
         return -1;
     }
+    unsigned int given = (1u << nargs) - 1;
     for (Py_ssize_t i = 0; i < nargs; i++) {
         values[i] = args[i];
     }
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     for (Py_ssize_t i = 0; i < named; i++) {
-        if (bind_named(state, signature, nargs, PyTuple_GetItem(kwnames, i), args[nargs + i],
+        if (bind_named(state, signature, &given, PyTuple_GetItem(kwnames, i), args[nargs + i],
                        values) < 0) {
             return -1;
         }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import faulthandler
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -634,3 +636,136 @@ def test_a_guarded_fault_needs_no_more_address_space() -> None:
     assert not any(mapping[i] for i in range(0, SIZE, PAGE))
     assert mapping.faulted
     mapping.close()
+
+
+# ---- handlers in C ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def handlers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a library of `handlers.c`."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    library = tmp_path_factory.mktemp("handlers") / "handlers.so"
+    source = Path(__file__).with_name("handlers.c")
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    return str(library)
+
+
+def _load(path: str) -> ctypes.CDLL:
+    library = ctypes.CDLL(path)
+    library.touch.argtypes = [ctypes.c_void_p]
+    library.report.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    library.errno_changes.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    return library
+
+
+in_c = pytest.mark.not_under_sanitizers("AddressSanitizer has handlers and stacks of its own")
+
+
+@in_a_process
+def _errno_stays(handlers: str) -> None:
+    library = _load(handlers)
+    # More holes than mappings are allowed: some of the handler's own calls fail.
+    pages = 2 * int(Path("/proc/sys/vm/max_map_count").read_text()) + 2
+    with posix_shm.open_anonymous_shm(direction="io") as shm:
+        shm.truncate(pages * PAGE)
+        with closing(shm.mmap(guard=True)) as mapping:
+            shm.truncate(0)
+            assert not library.errno_changes(mapping.address, pages // 2, 2 * PAGE)
+            assert mapping.faulted
+
+
+@in_c
+def test_a_guarded_fault_does_not_change_errno(handlers: str) -> None:
+    _errno_stays(handlers=handlers)
+
+
+@in_a_process
+def _jumps_are_survived(handlers: str) -> None:
+    library = _load(handlers)
+    assert library.install_here() == 0
+    with _object() as shm, shm.mmap(guard=True), shm.mmap() as mapping:
+        shm.truncate(0)
+        for count in range(1, 5):
+            library.touch(mapping.address)
+            assert library.handled() == count
+        for count in range(5, 8):
+            library.raise_here()
+            assert library.handled() == count
+
+
+@in_c
+def test_a_handler_that_leaves_by_a_jump_gets_every_later_signal_too(handlers: str) -> None:
+    _jumps_are_survived(handlers=handlers)
+
+
+@in_a_process
+def _stack_and_mask_are_kept(handlers: str) -> None:
+    library = _load(handlers)
+    assert library.install() == 0
+    with _object() as shm, shm.mmap(guard=True), shm.mmap() as mapping:
+        shm.truncate(0)
+        library.touch(mapping.address)
+        assert library.handled() == 1
+        assert library.handled_on_stack()
+        assert library.handled_with_mask() == 1
+
+
+@in_c
+def test_a_previous_handler_runs_on_its_stack_and_with_its_mask(handlers: str) -> None:
+    _stack_and_mask_are_kept(handlers=handlers)
+
+
+def _catches_sigbus() -> bool:
+    status = Path("/proc/self/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGBUS - 1) & 1)
+
+
+BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AO = 1, 2, 5
+
+
+@in_a_process
+def _late_fault_is_harmless(handlers: str, handle: bool) -> None:
+    library = _load(handlers)
+    if handle:
+        assert library.install_here() == 0
+    with _object() as shm:
+        with shm.mmap(guard=True) as mapping:
+            memoryview(mapping).release()  # so that zeros are left there
+            address = mapping.address
+            mapping.unmap()
+            library.report(BUS_ADRERR, address)
+            assert library.handled() == 0
+            assert _catches_sigbus()
+        with closing(shm.mmap(guard=True)) as other:
+            shm.truncate(0)
+            assert other[0] == 0
+
+
+@in_c
+@pytest.mark.parametrize("handle", [False, True])
+def test_a_fault_that_comes_when_its_guard_has_just_ended_reaches_nobody(
+    handlers: str, handle: bool
+) -> None:
+    _late_fault_is_harmless(handlers=handlers, handle=handle)
+
+
+@in_a_process
+def _other_report_is_handed_on(handlers: str, code: int) -> None:
+    library = _load(handlers)
+    assert library.install_here() == 0
+    with _object() as shm, shm.mmap(guard=True) as mapping:
+        library.report(code, mapping.address)
+        assert library.handled() == 1
+        assert not mapping.faulted
+        assert mapping[0] == FILL
+
+
+@in_c
+@pytest.mark.parametrize("code", [BUS_ADRALN, BUS_MCEERR_AO])
+def test_what_is_no_missing_page_goes_to_the_previous_handler_even_in_a_guarded_range(
+    handlers: str, code: int
+) -> None:
+    _other_report_is_handed_on(handlers=handlers, code=code)

@@ -495,3 +495,13 @@ def test_closing_twice_never_closes_a_descriptor_that_was_reused() -> None:
         assert other.fd == fd
         shm.close()
         assert other.size == 0
+
+
+@in_a_process
+def test_an_object_can_be_viewed_where_twice_its_size_does_not_fit() -> None:
+    with posix_shm.open_anonymous_shm(direction="io") as shm:
+        shm.truncate(BIG + PAGE)
+        room = _address_space() + BIG + 16 * MIB
+        with _limited(resource.RLIMIT_AS, room), memoryview(shm) as view:
+            view[-1] = 1
+            assert view.nbytes == BIG + PAGE

@@ -730,6 +730,14 @@ def test_populate_for_reading_works_on_a_mapping_for_reading(name: str) -> None:
             m.populate(write=True)
 
 
+def test_populate_for_reading_works_on_a_mapping_for_writing_alone() -> None:
+    with open_anonymous_shm(direction="io") as shm:
+        shm.truncate(SIZE)
+        with shm.mmap(protections="write") as m:
+            m.populate(write=False)
+            assert kilobytes_of(m, "Rss") == SIZE // 1024
+
+
 def test_populate_commits_memory_for_writing() -> None:
     with open_anonymous_shm(direction="io") as shm:
         shm.truncate(SIZE)

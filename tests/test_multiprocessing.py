@@ -150,3 +150,52 @@ with shm, multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
 def test_objects_travel_whatever_was_imported_first(steps: tuple[str, ...]) -> None:
     options = (*OPTIONS, "-W", "ignore::ResourceWarning")
     assert run_python("\n".join(steps), "spawn", options=options).stdout == "b'hello' b'hello'\n"
+
+
+# ---- without a free descriptor ----------------------------------------------------------------
+
+WITHOUT_DESCRIPTORS = """
+import multiprocessing, os, pickle, resource, sys, time
+from multiprocessing.reduction import ForkingPickler
+import posix_shm
+
+free = int(sys.argv[1])
+
+def receive(connection):
+    def sleep(seconds):
+        connection.send("asks again")
+        connection.recv()
+    time.sleep = sleep
+    shm = pickle.loads(connection.recv_bytes())
+    connection.send(None if shm.closed else shm.size)
+    shm.close()
+
+ours, theirs = multiprocessing.get_context("fork").Pipe()
+child = multiprocessing.get_context("fork").Process(target=receive, args=(theirs,))
+child.start()
+shm = posix_shm.open_anonymous_shm(direction="io", size=123)
+message = ForkingPickler.dumps(shm)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+for _ in range(free):
+    os.close(taken.pop())
+ours.send_bytes(message)
+print(ours.recv())
+for fd in taken:
+    os.close(fd)
+ours.send(None)
+print(ours.recv())
+child.join()
+shm.close()
+"""
+
+
+@pytest.mark.parametrize("free", [0, 1])  # none to be asked on, and none to answer with
+def test_a_sender_without_a_free_descriptor_is_asked_again(free: int) -> None:
+    done = run_python(WITHOUT_DESCRIPTORS, str(free))
+    assert done.stdout == "asks again\n123\n"

@@ -467,7 +467,13 @@ def test_chown_sets_the_ids_that_are_given_and_leaves_the_others(name: str) -> N
 
 @pytest.mark.parametrize(
     ("uid", "error"),
-    [("root", TypeError), (0.0, TypeError), (-2, OverflowError), (1 << 32, OverflowError)],
+    [
+        ("root", TypeError),
+        (0.0, TypeError),
+        (-2, OverflowError),
+        ((1 << 32) - 1, OverflowError),  # to the system it is -1
+        (1 << 32, OverflowError),
+    ],
 )
 def test_chown_refuses_what_is_no_id(uid: Any, error: type[Exception]) -> None:
     with open_anonymous_shm() as shm:

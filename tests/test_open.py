@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import errno
 import fcntl
@@ -20,6 +21,24 @@ from .support import exists, mode_of, path_of
 CONTENT = b"what was there before"
 SIZE = 5000
 TOO_MUCH = 1 << 60  # bytes; no machine has room for them
+
+
+def test_truncating_the_longest_object_there_is_leaves_none_of_its_bytes(name: str) -> None:
+    path_of(name).write_bytes(CONTENT)
+    os.truncate(path_of(name), (1 << 63) - 1)
+    with posix_shm.open_shm(name, direction="io", if_exists="truncate", size=len(CONTENT)):
+        assert path_of(name).read_bytes() == bytes(len(CONTENT))
+
+
+def test_truncating_leaves_none_of_the_bytes_behind_the_old_end(name: str) -> None:
+    path_of(name).write_bytes(CONTENT)
+    with posix_shm.open_shm(name, direction="io") as shm, shm.mmap() as mapping:
+        shm.truncate(2)
+        ctypes.memmove(
+            mapping.address + 2, CONTENT[2:], len(CONTENT) - 2
+        )  # behind the end, in the last page
+        with posix_shm.open_shm(name, direction="io", if_exists="truncate", size=len(CONTENT)):
+            assert path_of(name).read_bytes() == bytes(len(CONTENT))
 
 
 @pytest.fixture

@@ -330,3 +330,23 @@ def test_an_object_of_a_derived_class_is_one() -> None:
         assert posix_shm.is_shm(derived)
         assert posix_shm.is_open_shm(derived)
     assert not posix_shm.is_open_shm(derived)
+
+
+@pytest.mark.parametrize("wrong", ["2097152", b"1", 1.9, -0.5])
+def test_a_huge_page_size_that_is_no_int_is_a_type_error(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        posix_shm.open_anonymous_shm(huge_pages=wrong)
+
+
+class _Unshowable:
+    def __index__(self) -> int:
+        return -1
+
+    def __repr__(self) -> str:
+        raise RuntimeError("it has no repr")
+
+
+@pytest.mark.parametrize("make", [posix_shm.make_shm, posix_shm.SharedMemoryObject])
+def test_what_the_repr_of_a_bad_descriptor_raises_comes_out(make: Make) -> None:
+    with pytest.raises(RuntimeError, match="it has no repr"):
+        make(_Unshowable())

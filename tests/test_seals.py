@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
+import gc
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -17,10 +19,11 @@ from posix_shm import (
     SharedMemoryObject,
     ShmError,
     ShmPermissionError,
+    ffi,
     open_anonymous_shm,
 )
 
-from .elsewhere import alone_with, setting
+from .elsewhere import alone_with, in_a_process, setting
 from .support import PAGE
 
 SIZE = 2 * PAGE
@@ -119,6 +122,39 @@ def test_what_a_seal_forbids_is_an_error(what: str, sealable: SharedMemoryObject
     assert caught.value.errno == errno.EPERM
     assert sealable.size == SIZE
     assert sealable.seals == {seal}
+
+
+@pytest.mark.parametrize("seal", ["write", "future-write"])
+def test_a_note_says_how_an_object_that_is_sealed_against_writing_is_mapped(
+    seal: str, sealable: SharedMemoryObject
+) -> None:
+    sealable.seal(seal)
+    with pytest.raises(MmapError) as caught:
+        sealable.mmap()
+    assert 'mmap(protections="read")' in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_what_is_no_shared_memory_has_the_seal_against_sealing(kind: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        if kind == "file":
+            fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+        else:
+            fd, other = os.pipe()
+            stack.callback(os.close, other)
+        shm = stack.enter_context(posix_shm.make_shm(fd))
+        assert shm.seals == {"seal"}
+
+
+@pytest.mark.parametrize(("permissions", "sealed"), [(0o600, True), (0o700, False)])
+def test_the_kernel_keeps_an_object_that_nobody_may_execute_from_becoming_executable(
+    permissions: int, sealed: bool
+) -> None:
+    with posix_shm.open_anonymous_shm(sealable=True, permissions=permissions) as shm:
+        bits = fcntl.fcntl(shm.fd, fcntl.F_GET_SEALS)
+        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 3):
+            pytest.skip("this kernel does not know the seal")
+        assert bool(bits & 0x20) == sealed
 
 
 @pytest.mark.parametrize("seal", ["write", "future-write"])
@@ -280,6 +316,32 @@ def test_a_stale_pointer_into_huge_pages_reads_zeros(pool: int) -> None:
         array[:] = 1
         mapping.unmap()
         assert not array.any()
+
+
+@in_a_process
+def _view_fails_without_a_hole(page: int, count: int) -> None:
+    with (
+        posix_shm.open_anonymous_shm(huge_pages=True, size=count * page) as shm,
+        posix_shm.open_anonymous_shm(huge_pages=True) as other,
+    ):
+        view = memoryview(shm)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        gc.collect()
+        view.release()
+        shm.truncate(0)
+        other.truncate(count * page)
+        with other.mmap() as taken:
+            taken.populate()
+            shm.truncate(count * page)
+            with pytest.raises(MmapError) as caught:
+                memoryview(shm)
+            assert caught.value.errno == errno.ENOMEM
+        with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
+            ffi.mmap(address, page, "read", ["private", "anonymous", "fixed-noreplace"], -1, 0)
+
+
+def test_a_view_that_fails_leaves_no_hole_where_a_view_was(pool: int) -> None:
+    _view_fails_without_a_hole(page=pool, count=_free_pages(pool))
 
 
 def test_more_huge_pages_than_there_are_is_no_room() -> None:

@@ -355,6 +355,7 @@ class SharedMemory(RuleBasedStateMachine):
                 lambda mapping: mapping.flush(),
                 lambda mapping: mapping.advise("willneed"),
                 lambda mapping: mapping.populate(),
+                lambda mapping: mapping.populate(write=False),
             ]
         ),
     )

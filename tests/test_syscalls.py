@@ -96,7 +96,7 @@ def trace(tmp_path: Path) -> Trace:
 
     def run(code: str, name: str, *inject: tuple[str, ...], paths: tuple[str, ...] = ()) -> Traced:
         log = tmp_path / "strace"
-        calls = "access,openat,ftruncate,fallocate,linkat,rename,unlink,memfd_create"
+        calls = "access,close,openat,ftruncate,fallocate,linkat,rename,unlink,memfd_create"
         strace = ["strace", "-f", "-qq", "-o", str(log), "-s", "1000", "-e", f"trace={calls}"]
         strace += [option for what in inject for option in ("-e", f"inject={what}")]
         strace += [option for path in ("/mark", *paths) for option in ("-P", path) if paths]
@@ -522,3 +522,14 @@ def test_an_interrupted_open_is_made_again(name: str, trace: Trace) -> None:
     inject = "openat:error=EINTR:when=1"
     done = trace("open_shm(name).close()", name, inject, paths=(str(path_of(name)),))
     assert [call.failed for call in done.of_object(name)] == [True, False]
+
+
+def test_a_close_that_is_interrupted_is_a_close_and_is_not_made_again(
+    name: str, trace: Trace
+) -> None:
+    path_of(name).write_bytes(CONTENT)
+    code = "shm = open_shm(name); fd = shm.fd; shm.close(); print(fd, shm.closed)"
+    done = trace(code, name, "close:error=EINTR", paths=(str(path_of(name)),))
+    fd, closed = done.output.split()
+    assert closed == "True"
+    assert [call.arguments for call in done.calls if call.name == "close"] == [fd]

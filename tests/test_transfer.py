@@ -17,6 +17,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import posix_shm
 import pytest
@@ -336,6 +337,17 @@ def test_only_a_unix_socket_takes_descriptors() -> None:
         with pytest.raises(ValueError, match="AF_UNIX"):
             send_shm(sock, shm)
         with pytest.raises(ValueError, match="AF_UNIX"):
+            recv_shm(sock)
+
+
+@pytest.mark.parametrize(
+    "sock", [None, 1, "socket", object()], ids=["None", "int", "str", "object"]
+)
+def test_what_is_no_socket_is_a_type_error(sock: Any) -> None:
+    with open_anonymous_shm(size=PAGE) as shm:
+        with pytest.raises(TypeError):
+            send_shm(sock, shm)
+        with pytest.raises(TypeError):
             recv_shm(sock)
 
 

@@ -19,6 +19,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from functools import partial
@@ -98,6 +99,9 @@ def receive(sock: socket.socket) -> int:
 
 _TICKET_SIZE = 16
 
+# Seconds between attempts to get an answer: a sender needs a free descriptor to give one.
+_PAUSES = (0.01, 0.05, 0.25)
+
 
 class _Ticket:
     """What a message holds: where to ask for a descriptor, and the right to get it, once."""
@@ -116,6 +120,16 @@ class _Ticket:
         :raises FileNotFoundError: the same.
         :raises ShmError: what :func:`receive` raises; ECONNRESET if the sender has nothing for it.
         """
+        for pause in _PAUSES:
+            try:
+                return self._ask()
+            except _shm.ShmError as error:
+                if error.errno != errno.ECONNRESET:
+                    raise
+            time.sleep(pause)
+        return self._ask()
+
+    def _ask(self) -> int:
         answers, theirs = socket.socketpair()
         with answers:
             with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as requests:
@@ -178,23 +192,28 @@ class _Outbox:
                 requests.recv(1, socket.MSG_PEEK)  # waits, and takes nothing
                 with self._lock:
                     number, fds, _ = _receive(requests, _TICKET_SIZE)
-                    for fd in fds:
-                        self._answer(number, fd)
+                    no_sockets = [fd for fd in fds if not self._answer(number, fd)]
+                for fd in no_sockets:  # of a stranger, whose file system may let us wait
+                    os.close(fd)
 
-    def _answer(self, number: bytes, fd: int) -> None:
+    def _answer(self, number: bytes, fd: int) -> bool:
+        """Answer on a socket, which is closed then; false if it is none."""
         try:
             answers = socket.socket(fileno=fd)
-        except OSError:  # nobody who has a ticket sends what is no socket
-            os.close(fd)
-            return
+        except OSError:
+            return False
         with answers:
             with suppress(OSError):  # closing must not wait, whatever socket a stranger sends
                 answers.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(2 * _INT_SIZE))
             shm = self._objects.pop(number, None)
             if shm is not None:
-                # A receiver that has died gets nothing, nor does anybody if the object is closed.
-                with suppress(OSError, ValueError):
+                try:
                     send(answers, shm, socket.MSG_DONTWAIT)
+                except _shm.ShmError:  # there is no descriptor free; they will ask again
+                    self._objects[number] = shm
+                except (OSError, ValueError):  # the receiver has died, or the object is closed
+                    pass
+        return True
 
 
 def _fresh_address() -> str | bytes:

@@ -20,6 +20,8 @@ __all__ = ["recv_shm", "send_shm"]
 def _check(sock: socket) -> None:
     from socket import AF_UNIX
 
+    if not hasattr(sock, "family"):
+        raise TypeError(f"a socket is needed, not {sock!r}")
     if sock.family != AF_UNIX:
         raise ValueError(f"descriptors travel over AF_UNIX sockets only, not {sock.family!r}")
 
@@ -33,7 +35,7 @@ def send_shm(sock: socket, shm: SharedMemoryObject) -> None:
         :exc:`BlockingIOError`, comes as it is, and then nothing was sent.
     :param shm: an object, with a name or without.  The name does not travel.
     :raises ValueError: for another kind of socket, or once ``shm`` is closed.
-    :raises TypeError: if it is no shared memory object.
+    :raises TypeError: if they are no socket and no shared memory object.
 
     Source: ``sendmsg`` with ``SCM_RIGHTS``.
     """
@@ -55,6 +57,7 @@ def recv_shm(sock: socket, name: Name | None = None) -> SharedMemoryObject:
         descriptor, EBADMSG if anything else than one zero byte with one descriptor came.  No
         descriptor is left open.
     :raises ValueError: for another kind of socket.
+    :raises TypeError: if it is none.
 
     Source: ``recvmsg`` with ``SCM_RIGHTS``.
     """
