@@ -125,7 +125,7 @@ def _contenders(
         if label == OURS:
             shm = stack.enter_context(open_shm(name))
             contenders[variant(OURS, POPULATING)] = _repeat(
-                lambda name=fresh_name: copying(OURS, Populating(reserve=True), name)
+                lambda name=fresh_name: copying(OURS, Populating(reserve=False), name)
             )
     contenders[variant(OURS, BY_DESCRIPTOR)] = _repeat(lambda: _by_descriptor(sock, shm))
     contenders[variant(C, BY_DESCRIPTOR)] = lambda count: baseline.load().hand_over(shm.fd, count)
