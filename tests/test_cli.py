@@ -345,7 +345,8 @@ def test_ls_says_what_it_has_no_permission_to_see(name: str) -> None:
     (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
     assert line.endswith(" ?")
     pattern = (
-        "posix-shm: no permission to look into ([0-9]+) processes, which may hold objects, too"
+        "posix-shm: no permission to look into ([0-9]+) processes "
+        r"\([0-9]+ .*\), which may hold objects, too"
     )
     match = re.fullmatch(pattern, done.stderr.strip())
     assert match is not None
@@ -716,9 +717,12 @@ def test_rm_unused_leaves_what_a_process_holds(names: support.NameFactory, how: 
     make(used)
     make(unused)
     with held(used, how):
-        output("rm", "--unused", "--yes", used, unused)
-        assert exists(used)
-        assert output("rm", "--unused", "--yes", used) == "no unused objects\n"
+        for stdout in (None, "no unused objects\n"):
+            done = run("rm", "--unused", "--yes", "--force", used, unused)
+            assert done.returncode == 0
+            assert stdout in (None, done.stdout)
+            assert complaints(done) == [f"posix-shm: {used}: left alone, because somebody uses it"]
+            assert exists(used)
     assert not exists(unused)
     output("rm", "--unused", "--yes", used)
     assert not exists(used)
@@ -859,10 +863,32 @@ def test_rm_unused_takes_patterns(names: support.NameFactory) -> None:
     assert [exists(name) for name in made] == [False, False, True]
 
 
+def test_rm_unused_takes_a_missing_name_for_a_mistake_but_not_a_pattern(name: str) -> None:
+    done = run("rm", "--unused", "--yes", name)
+    assert (done.returncode, done.stdout) == (1, "no unused objects\n")
+    assert complaints(done) == [f"posix-shm: {name}: No such file or directory"]
+    for arguments in (["--force", name], [f"{name}*"]):
+        assert output("rm", "--unused", "--yes", *arguments) == "no unused objects\n"
+
+
 def test_rm_takes_names_literally(name: str) -> None:
     make(name)
-    assert run("rm", f"{name[:-1]}*").returncode == 1
+    done = run("rm", f"{name[:-1]}*")
+    assert done.returncode == 1
+    assert "patterns are for --unused" in done.stderr
     assert exists(name)
+
+
+def test_rm_force_without_names_does_nothing() -> None:
+    assert output("rm", "--force") == ""
+
+
+@pytest.mark.parametrize("command", ["stat", "cat"])
+def test_what_is_no_object_is_not_opened(command: str, name: str) -> None:
+    os.mkfifo(path_of(name))  # opening it would wait for a writer
+    done = run(command, name)
+    assert done.returncode == 1
+    assert complaints(done) == [f"posix-shm: {name}: it is no shared memory object"]
 
 
 @as_root
@@ -871,6 +897,9 @@ def test_rm_unused_leaves_the_objects_of_other_users(name: str) -> None:
     done = run_as_nobody("rm", "--unused", "--yes", name)
     assert done.returncode == 0
     assert done.stdout == "no unused objects\n"
+    assert complaints(done) == [
+        f"posix-shm: {name}: left alone, because it is not yours to remove"
+    ]
     assert exists(name)
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import signal
+import stat
 import sys
 
 from . import ShmError, ShmPermissionError, delete_shm, open_shm
@@ -17,7 +18,7 @@ from ._show import blind_spots, details, listing, message, on_one_line, question
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._shm import SharedMemoryObject
-    from ._survey import Survey
+    from ._survey import Found, Survey
 
 PROGRAM = "posix-shm"
 
@@ -26,7 +27,22 @@ def _complain(text: str) -> None:
     print(f"{PROGRAM}: {text}", file=sys.stderr)
 
 
+def _is_something_else(name: str) -> bool:
+    """Whether the name is a directory's, say, or a pipe's.
+
+    Anybody may put a pipe there, and opening it would wait for somebody who writes into it.
+    """
+    from ._survey import path_of
+
+    try:
+        return not stat.S_ISREG(os.lstat(path_of(f"/{name.removeprefix('/')}")).st_mode)
+    except OSError:  # opening it will say why
+        return False
+
+
 def _open(name: str) -> SharedMemoryObject:
+    if name.strip("/") and _is_something_else(name):
+        raise OSError(errno.EINVAL, "it is no shared memory object", name)
     # With the default for missing objects comes a hint how to make one, in Python.
     return open_shm(name, if_does_not_exist="error")
 
@@ -74,7 +90,7 @@ def _ls(args: argparse.Namespace) -> int:
     from ._survey import objects, survey
 
     found = [one for one in objects() if one.matches(args.names)]
-    missing = [name for name in args.names if not any(one.matches([name]) for one in found)]
+    missing = _unmatched(args.names, found)
     seen = survey(found)
     if args.json:
         import json
@@ -82,10 +98,19 @@ def _ls(args: argparse.Namespace) -> int:
         print(json.dumps([record(one, seen) for one in found], indent=2))
     else:
         print(listing(found, seen, in_bytes=args.bytes))
-    for name in missing:
-        _complain(f"{on_one_line(name)}: {os.strerror(errno.ENOENT)}")
+    _complain_of_missing(missing)
     _complain_of_blind_spots(seen)
     return 1 if missing else 0
+
+
+def _unmatched(patterns: list[str], found: list[Found]) -> list[str]:
+    """The patterns that no object is like."""
+    return [name for name in patterns if not any(one.matches([name]) for one in found)]
+
+
+def _complain_of_missing(names: list[str]) -> None:
+    for name in names:
+        _complain(f"{on_one_line(name)}: {os.strerror(errno.ENOENT)}")
 
 
 def _stat(args: argparse.Namespace) -> int:
@@ -155,15 +180,21 @@ def _write(rest: memoryview) -> None:
 def _rm(args: argparse.Namespace) -> int:
     if args.unused:
         return _rm_unused(args.names, ask=not args.yes, force=args.force)
-    if not args.names:
+    if not args.names and not args.force:
         args.fail("NAME or --unused is required")
     code = 0
     for name in args.names:
         try:
             delete_shm(name)
         except ShmError as error:
+            if _is_pattern(name):
+                error.add_note("patterns are for --unused")
             code |= _not_removed(error, args.force)
     return code
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
 
 
 def _not_removed(error: OSError, force: bool) -> int:
@@ -177,19 +208,26 @@ def _not_removed(error: OSError, force: bool) -> int:
 def _rm_unused(patterns: list[str], *, ask: bool, force: bool) -> int:
     from ._survey import delete_if_unused, objects, survey
 
-    found = [one for one in objects() if one.is_ours_to_delete and one.matches(patterns)]
-    seen = survey(found)
-    unused = [one for one in found if not seen.holders(one)]
+    found = [one for one in objects() if one.matches(patterns)]
+    ours = [one for one in found if one.is_ours_to_delete]
+    seen = survey(ours)
+    unused = [one for one in ours if not seen.holders(one)]
+    if patterns:
+        _complain_of_kept(found, seen)
+    code = 0
+    missing = [name for name in _unmatched(patterns, found) if not _is_pattern(name)]
+    if missing and not force:
+        _complain_of_missing(missing)
+        code = 1
     _complain_of_blind_spots(seen)
     if not unused:
         print("no unused objects")
-        return 0
+        return code
     print(listing(unused, seen), flush=True)
     if ask:
         answer = _answer(question(unused))
         if answer.strip().lower() not in ("y", "yes"):
-            return 0
-    code = 0
+            return code
     for one in unused:
         try:
             if not delete_if_unused(one):
@@ -197,6 +235,15 @@ def _rm_unused(patterns: list[str], *, ask: bool, force: bool) -> int:
         except OSError as error:
             code |= _not_removed(error, force)
     return code
+
+
+def _complain_of_kept(found: list[Found], seen: Survey) -> None:
+    """Say why what was named is not removed."""
+    for one in found:
+        if not one.is_ours_to_delete:
+            _complain(f"{on_one_line(one.name)}: left alone, because it is not yours to remove")
+        elif seen.holders(one):
+            _complain(f"{on_one_line(one.name)}: left alone, because somebody uses it")
 
 
 def _answer(text: str) -> str:

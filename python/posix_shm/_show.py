@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -99,13 +100,18 @@ def details(one: Found, seals: str, seen: Survey) -> str:
     return _table(rows)
 
 
+_NAMED = 3  # processes; more would be a list, and not a line
+
+
 def blind_spots(seen: Survey) -> list[str]:
     """Which processes could not be looked into."""
     spots = []
     if seen.unseen:
         count = len(seen.unseen)
         what = "1 process" if count == 1 else f"{count} processes"
-        spots.append(f"no permission to look into {what}, which may hold objects, too")
+        some = seen.names_of_unseen(_NAMED) + ["…"] * (count > _NAMED)
+        which = ", ".join(map(on_one_line, some))
+        spots.append(f"no permission to look into {what} ({which}), which may hold objects, too")
     if seen.hidden:
         spots.append("other users' processes are hidden, and may hold objects, too")
     return spots
@@ -160,13 +166,14 @@ def _name_of(number: int, entry_of: Callable[[int], Any]) -> str:
 
 
 def _human(size: int) -> str:
-    """A number of bytes, rounded, as ``ls -h`` shows it."""
+    """A number of bytes, rounded up, as ``ls -h`` shows it."""
     value, units = float(size), 0
-    while value >= 1023.5:
+    while math.ceil(value) >= 1024:
         value /= 1024
         units += 1
     unit = ("", *"KMGTPE")[units]
-    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"
+    tenths = math.ceil(value * 10) / 10
+    return f"{tenths:.1f}{unit}" if unit and tenths < 10 else f"{math.ceil(value)}{unit}"
 
 
 def _duration(seconds: float) -> str:

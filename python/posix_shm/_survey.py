@@ -188,6 +188,10 @@ class Survey:
         """The processes that hold an object."""
         return self._holders[one.identity]
 
+    def names_of_unseen(self, most: int) -> list[str]:
+        """The IDs and commands of some processes that could not be looked into."""
+        return [f"{pid} {_first_line_of(f'/proc/{pid}/comm')}" for pid in self.unseen[:most]]
+
     def look_into(self, pid: int) -> None:
         """Note what a process holds."""
         try:
