@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import EllipsisType, TracebackType
-    from typing import Any, overload
+    from typing import Any, SupportsIndex, overload
 
     from ._shm import Mapping, SharedMemoryObject
     from ._typing import Direction, Flags, IfDoesNotExist, IfExists, Name
@@ -115,14 +115,14 @@ def _opened_and_mapped(
     opening: dict[str, Any],
     *,
     writable: bool,
-    size: int | None,
-    length: int | None,
+    size: SupportsIndex | None,
+    length: SupportsIndex | None,
     truncate: bool | None,
     reserve: bool,
-    offset: int,
+    offset: SupportsIndex,
     protections: Flags | None,
     flags: Flags,
-    addr: int,
+    addr: SupportsIndex,
     guard: bool,
 ) -> _OpenedAndMapped:
     """Check everything that can be checked before an object is touched."""
@@ -169,7 +169,7 @@ if TYPE_CHECKING:
         if_exists: IfExists = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
+        size: SupportsIndex | None = ...,
     ) -> AbstractContextManager[SharedMemoryObject]: ...
 
     @overload
@@ -180,7 +180,7 @@ if TYPE_CHECKING:
         if_exists: IfExists | None = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
+        size: SupportsIndex | None = ...,
     ) -> AbstractContextManager[SharedMemoryObject | None]: ...
 
 
@@ -191,7 +191,7 @@ def opened_shm(
     if_exists: IfExists | None = "overwrite",
     if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
     permissions: Flags = 0o600,
-    size: int | None = None,
+    size: SupportsIndex | None = None,
 ) -> AbstractContextManager[SharedMemoryObject | None]:
     """Open an object on the way into a ``with`` block and close it on the way out.
 
@@ -216,7 +216,7 @@ if TYPE_CHECKING:
     @overload
     def open_shm_and_mmap(
         name: Name,
-        length: int | None = ...,
+        length: SupportsIndex | None = ...,
         *,
         truncate: bool | None = ...,
         reserve: bool = ...,
@@ -224,18 +224,18 @@ if TYPE_CHECKING:
         if_exists: IfExists = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
-        addr: int = ...,
+        size: SupportsIndex | None = ...,
+        addr: SupportsIndex = ...,
         protections: Flags | None = ...,
         flags: Flags = ...,
-        offset: int = ...,
+        offset: SupportsIndex = ...,
         guard: bool = ...,
     ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping]]: ...
 
     @overload
     def open_shm_and_mmap(
         name: Name,
-        length: int | None = ...,
+        length: SupportsIndex | None = ...,
         *,
         truncate: bool | None = ...,
         reserve: bool = ...,
@@ -243,18 +243,18 @@ if TYPE_CHECKING:
         if_exists: IfExists | None = ...,
         if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
         permissions: Flags = ...,
-        size: int | None = ...,
-        addr: int = ...,
+        size: SupportsIndex | None = ...,
+        addr: SupportsIndex = ...,
         protections: Flags | None = ...,
         flags: Flags = ...,
-        offset: int = ...,
+        offset: SupportsIndex = ...,
         guard: bool = ...,
     ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping] | tuple[None, None]]: ...
 
 
 def open_shm_and_mmap(
     name: Name,
-    length: int | None = None,
+    length: SupportsIndex | None = None,
     *,
     truncate: bool | None = None,
     reserve: bool = True,
@@ -262,11 +262,11 @@ def open_shm_and_mmap(
     if_exists: IfExists | None = "overwrite",
     if_does_not_exist: IfDoesNotExist | EllipsisType | None = ...,
     permissions: Flags = 0o600,
-    size: int | None = None,
-    addr: int = 0,
+    size: SupportsIndex | None = None,
+    addr: SupportsIndex = 0,
     protections: Flags | None = None,
     flags: Flags = "shared",
-    offset: int = 0,
+    offset: SupportsIndex = 0,
     guard: bool = False,
 ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping] | tuple[None, None]]:
     """Open an object, give it a size and map it; unmap and close it on the way out.
@@ -312,20 +312,20 @@ def open_shm_and_mmap(
 
 
 def open_anonymous_shm_and_mmap(
-    length: int,
+    length: SupportsIndex,
     *,
     truncate: bool | None = None,
     reserve: bool = True,
     direction: Direction = "input",
     permissions: Flags = 0o600,
     attempts: int = 100,
-    size: int | None = None,
+    size: SupportsIndex | None = None,
     sealable: bool = False,
     huge_pages: bool | int = False,
-    addr: int = 0,
+    addr: SupportsIndex = 0,
     protections: Flags | None = None,
     flags: Flags = "shared",
-    offset: int = 0,
+    offset: SupportsIndex = 0,
     guard: bool = False,
 ) -> AbstractContextManager[tuple[SharedMemoryObject, Mapping]]:
     """Make an object without a name, give it a size and map it; unmap and close it on the way out.
