@@ -784,9 +784,7 @@ class Count:
 
 
 # What allocators keep for later: mimalloc, which a Python without a GIL has, keeps more.
-SPARE, SPARE_BLOCKS = (
-    (1 << 20, 500) if sysconfig.get_config_var("Py_GIL_DISABLED") else (256 << 10, 100)
-)
+SPARE = 1 << 20 if sysconfig.get_config_var("Py_GIL_DISABLED") else 256 << 10
 
 # With an allocator of a sanitizer Python counts no blocks, and what is freed stays mapped.
 MEMORY = ("blocks", "addresses", "resident")
@@ -809,7 +807,7 @@ def growth(bench: Bench, function: Round, rounds: int) -> dict[str, int]:
         "objects": 0,
         "ranges": 10 + rounds // 100,
         "references": 10 + rounds // 100,
-        "blocks": SPARE_BLOCKS + rounds // 100,
+        "blocks": 150 + rounds // 20,
         "addresses": (8 << 20) + rounds * PAGE // 4,  # ranges side by side count as one above
         "resident": SPARE + 8 * rounds,
     }
