@@ -236,8 +236,10 @@ def test_a_buffer_that_closes_the_mapping_makes_the_assignment_a_value_error() -
 
 
 @contextmanager
-def _soon(action: Callable[[], None], delay: float) -> Iterator[None]:
-    """A handler does something while the block runs, or just after it."""
+def _once_it_has(
+    blocks: int, observer: SharedMemoryObject, action: Callable[[], None]
+) -> Iterator[None]:
+    """A handler does something while the block gives the object memory, or just after it."""
     done = False
 
     def handler(signum: int, frame: FrameType | None) -> None:
@@ -245,22 +247,29 @@ def _soon(action: Callable[[], None], delay: float) -> Iterator[None]:
         action()
         done = True
 
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, delay)
+    def watch() -> None:
+        while observer.stat().st_blocks < blocks:
+            os.sched_yield()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    signal.signal(signal.SIGUSR1, handler)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     yield
+    watcher.join()
     while not done:
-        signal.sigtimedwait([], 0.001)
+        os.sched_yield()
 
 
-DELAYS = (0.001, 0.02)
+MOMENTS = (1, LONG // 512 // 2)
 
 
 @in_a_process
 def test_a_handler_may_close_the_object_that_is_being_reserved() -> None:
-    for delay in DELAYS:
+    for blocks in MOMENTS:
         shm = posix_shm.open_anonymous_shm(direction="io")
         with _observer(shm) as observer:
-            with _soon(shm.close, delay):
+            with _once_it_has(blocks, observer, shm.close):
                 shm.reserve(LONG)
             assert shm.closed
             assert observer.size == LONG
@@ -268,11 +277,11 @@ def test_a_handler_may_close_the_object_that_is_being_reserved() -> None:
 
 @in_a_process
 def test_a_handler_may_close_the_mapping_that_is_being_populated() -> None:
-    for delay in DELAYS:
+    for blocks in MOMENTS:
         with posix_shm.open_anonymous_shm(direction="io") as shm:
             shm.truncate(LONG)
             mapping = shm.mmap()
-            with _soon(mapping.close, delay):
+            with _once_it_has(blocks, shm, mapping.close):
                 mapping.populate(workers=2)
             assert mapping.closed
             assert shm.stat().st_blocks * 512 == LONG
