@@ -37,22 +37,26 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     failures = request.session.testsfailed
     descriptors = support.descriptors()
     mappings = support.shared_mappings()
+
+    def left() -> dict[str, object]:
+        kinds = {
+            "descriptors": dict(support.descriptors().items() - descriptors.items()),
+            "mappings": support.shared_mappings() - mappings,
+        }
+        return {kind: found for kind, found in kinds.items() if found}
+
     yield
-    gc.collect()
     objects = support.objects()
     for name in objects:
         support.path_of(name).unlink()
     if request.session.testsfailed > failures:
         return
-    now = support.descriptors()
-    left = {
-        "descriptors": dict(now.items() - descriptors.items()),
-        "mappings": support.shared_mappings() - mappings,
-        "objects": objects,
-    }
-    assert not any(left.values()), f"left behind: {left}"
+    if left():  # in a cycle, maybe; to collect after every test takes longer than most of them
+        gc.collect()
+    assert not left(), f"left behind: {left()}"
+    assert not objects, f"left behind: {objects}"
     if failures == 0:  # else these may have been in the traceback of a test before this one
-        closed = dict(descriptors.items() - now.items())
+        closed = dict(descriptors.items() - support.descriptors().items())
         assert not closed, f"closed somebody else's descriptors: {closed}"
 
 
