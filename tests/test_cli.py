@@ -1007,6 +1007,15 @@ def test_standard_streams_may_be_closed(name: str) -> None:
     assert path_of(name).read_bytes() == bytes(5)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children are not deaf to SIGINT, as those of a background job of a shell's are."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_command_quietly(name: str) -> None:
     make(name)
     with asking("rm", "--unused", name) as process:
