@@ -7,8 +7,10 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -73,7 +75,7 @@ def _in_progress(call: Callable[[], object], observer: SharedMemoryObject) -> It
     thread = threading.Thread(target=run)
     thread.start()
     while observer.stat().st_blocks == 0 and thread.is_alive():
-        os.sched_yield()
+        time.sleep(0.0001)
     yield
     thread.join()
     assert not failures
@@ -135,6 +137,74 @@ def _unmap_is_refused_during_populate() -> bool:
 @in_a_process
 def test_unmap_is_refused_during_populate() -> None:
     assert any(_unmap_is_refused_during_populate() for _ in range(20))
+
+
+def _tasks() -> set[Path]:
+    """This process's threads, those that Python does not know, too."""
+    return set(Path("/proc/self/task").iterdir())
+
+
+def _signals_of_workers_during_populate() -> list[set[int]]:
+    """What each worker blocks, whenever it is looked at; nothing if populate was over before."""
+    found = []
+    with posix_shm.open_anonymous_shm(direction="io") as shm:
+        shm.truncate(LONG)
+        with closing(shm.mmap()) as mapping:
+            thread = threading.Thread(target=lambda: mapping.populate(workers=2))
+            before = _tasks()
+            thread.start()
+            caller = f"{thread.native_id}"
+            while thread.is_alive():
+                for task in _tasks() - before:
+                    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                        if task.name != caller:
+                            found.append(_blocked_by(task))
+            thread.join()
+    return found
+
+
+def _blocked_by(task: Path) -> set[int]:
+    (mask,) = re.findall(r"^SigBlk:\s([0-9a-f]+)$", (task / "status").read_text(), re.MULTILINE)
+    bits = int(mask, 16)
+    return {bit + 1 for bit in range(64) if bits >> bit & 1}
+
+
+@in_a_process
+def test_the_workers_of_populate_get_no_signals() -> None:
+    wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD}
+    for _ in range(20):
+        if found := _signals_of_workers_during_populate():
+            break
+    assert found
+    assert all(wanted <= blocked for blocked in found)
+
+
+@in_a_process
+def test_what_threads_protect_at_once_is_what_the_mapping_goes_by() -> None:
+    rounds = 100_000
+    with (
+        posix_shm.open_anonymous_shm(direction="io", size=PAGE) as shm,
+        shm.mmap() as mapping,
+    ):
+
+        def take_away() -> None:
+            for _ in range(rounds):
+                for protection in ("read", "none"):
+                    with suppress(BufferError):  # the other one is at it
+                        mapping.protect(protection)
+
+        def write() -> None:
+            for _ in range(rounds):
+                with suppress(BufferError):
+                    mapping.protect(["read", "write"])
+                with suppress(BufferError, TypeError):  # which it is not, and never a SIGSEGV
+                    mapping[0] = 1
+
+        threads = [threading.Thread(target=action) for action in (take_away, write)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 @in_a_process
@@ -264,7 +334,7 @@ def _once_it_has(
 
     def watch() -> None:
         while observer.stat().st_blocks < blocks:
-            os.sched_yield()
+            time.sleep(0.0001)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     signal.signal(signal.SIGUSR1, handler)
@@ -273,7 +343,7 @@ def _once_it_has(
     yield
     watcher.join()
     while not done:
-        os.sched_yield()
+        time.sleep(0.0001)
 
 
 MOMENTS = (1, LONG // 512 // 2)
