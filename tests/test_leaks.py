@@ -771,6 +771,7 @@ class Count:
 
     def __init__(self, bench: Bench) -> None:
         gc.collect()
+        gc.collect()  # frees what a Python without a GIL put off during the first
         ours = (*vars(bench).values(), *SINGLETONS)
         self.descriptors = len(support.descriptors())
         self.shared = len(support.shared_mappings())
