@@ -428,10 +428,9 @@ def test_a_failed_attach_to_an_empty_object_does_not_delete_it(name: str) -> Non
     assert exists(name)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an object of another user needs root")
 @in_a_dev_shm(MIB)
 def test_an_attach_without_permission_changes_nothing() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("an object of another user needs root")
     path_of(OLD).write_bytes(CONTENT)
     path_of(OLD).chmod(0o600)
     pid = os.fork()

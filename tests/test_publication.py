@@ -243,10 +243,9 @@ def test_superseding_what_is_no_object_is_an_error_and_leaves_nothing() -> None:
     path_of(NAME).rmdir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an object of another user needs root")
 @in_a_dev_shm(MIB)
 def test_superseding_another_users_object_is_an_error_and_leaves_it() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("an object of another user needs root")
     path_of(NAME).write_bytes(CONTENT)
     path_of(NAME).chmod(0o666)
     pid = os.fork()
