@@ -190,7 +190,12 @@ class Liar(str):
         return True
 
 
-each = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def _parametrized(cases: dict[str, Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
+
+
+each = _parametrized(CASES)
+each_with_positional = _parametrized({key: case for key, case in CASES.items() if case.positional})
 
 
 @each
@@ -229,20 +234,18 @@ def test_an_unknown_name_of_an_argument_is_a_type_error(
         case.function(subjects)(**_arguments(case, subjects), **{text("nmae"): 1})
 
 
-@each
+@each_with_positional
 @pytest.mark.parametrize("text", [str, _copy, Text], ids=lambda text: text.__name__)
 def test_an_argument_that_is_given_twice_is_a_type_error(
     case: Case, text: Callable[[str], str], subjects: Subjects
 ) -> None:
-    if case.positional == 0:
-        return
     given = _arguments(case, subjects)
     (first, value), *_ = given.items()
     with pytest.raises(TypeError, match=f"multiple values for argument '{first}'"):
         case.function(subjects)(value, **{text(first): value})
 
 
-@each
+@_parametrized({key: case for key, case in CASES.items() if case.required})
 def test_a_required_argument_that_is_missing_is_a_type_error(
     case: Case, subjects: Subjects
 ) -> None:

@@ -663,8 +663,9 @@ def _load(path: str) -> ctypes.CDLL:
 in_c = pytest.mark.not_under_sanitizers("AddressSanitizer has handlers and stacks of its own")
 
 
+@in_c
 @in_a_process
-def _errno_stays(handlers: str) -> None:
+def test_a_guarded_fault_does_not_change_errno(handlers: str) -> None:
     library = _load(handlers)
     # More holes than mappings are allowed: some of the handler's own calls fail.
     pages = 2 * int(Path("/proc/sys/vm/max_map_count").read_text()) + 2
@@ -677,12 +678,8 @@ def _errno_stays(handlers: str) -> None:
 
 
 @in_c
-def test_a_guarded_fault_does_not_change_errno(handlers: str) -> None:
-    _errno_stays(handlers=handlers)
-
-
 @in_a_process
-def _jumps_are_survived(handlers: str) -> None:
+def test_a_handler_that_leaves_by_a_jump_gets_every_later_signal_too(handlers: str) -> None:
     library = _load(handlers)
     assert library.install_here() == 0
     with _object() as shm, shm.mmap(guard=True), shm.mmap() as mapping:
@@ -696,12 +693,8 @@ def _jumps_are_survived(handlers: str) -> None:
 
 
 @in_c
-def test_a_handler_that_leaves_by_a_jump_gets_every_later_signal_too(handlers: str) -> None:
-    _jumps_are_survived(handlers=handlers)
-
-
 @in_a_process
-def _stack_and_mask_are_kept(handlers: str) -> None:
+def test_a_previous_handler_runs_on_its_stack_and_with_its_mask(handlers: str) -> None:
     library = _load(handlers)
     assert library.install() == 0
     with _object() as shm, shm.mmap(guard=True), shm.mmap() as mapping:
@@ -710,11 +703,6 @@ def _stack_and_mask_are_kept(handlers: str) -> None:
         assert library.handled() == 1
         assert library.handled_on_stack()
         assert library.handled_with_mask() == 1
-
-
-@in_c
-def test_a_previous_handler_runs_on_its_stack_and_with_its_mask(handlers: str) -> None:
-    _stack_and_mask_are_kept(handlers=handlers)
 
 
 def _catches_sigbus() -> bool:
@@ -726,8 +714,12 @@ def _catches_sigbus() -> bool:
 BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AO = 1, 2, 5
 
 
+@in_c
+@pytest.mark.parametrize("handle", [False, True])
 @in_a_process
-def _late_fault_is_harmless(handlers: str, handle: bool) -> None:
+def test_a_fault_that_comes_when_its_guard_has_just_ended_reaches_nobody(
+    handlers: str, handle: bool
+) -> None:
     library = _load(handlers)
     if handle:
         assert library.install_here() == 0
@@ -745,15 +737,11 @@ def _late_fault_is_harmless(handlers: str, handle: bool) -> None:
 
 
 @in_c
-@pytest.mark.parametrize("handle", [False, True])
-def test_a_fault_that_comes_when_its_guard_has_just_ended_reaches_nobody(
-    handlers: str, handle: bool
-) -> None:
-    _late_fault_is_harmless(handlers=handlers, handle=handle)
-
-
+@pytest.mark.parametrize("code", [BUS_ADRALN, BUS_MCEERR_AO])
 @in_a_process
-def _other_report_is_handed_on(handlers: str, code: int) -> None:
+def test_what_is_no_missing_page_goes_to_the_previous_handler_even_in_a_guarded_range(
+    handlers: str, code: int
+) -> None:
     library = _load(handlers)
     assert library.install_here() == 0
     with _object() as shm, shm.mmap(guard=True) as mapping:
@@ -761,11 +749,3 @@ def _other_report_is_handed_on(handlers: str, code: int) -> None:
         assert library.handled() == 1
         assert not mapping.faulted
         assert mapping[0] == FILL
-
-
-@in_c
-@pytest.mark.parametrize("code", [BUS_ADRALN, BUS_MCEERR_AO])
-def test_what_is_no_missing_page_goes_to_the_previous_handler_even_in_a_guarded_range(
-    handlers: str, code: int
-) -> None:
-    _other_report_is_handed_on(handlers=handlers, code=code)
